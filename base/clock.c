@@ -1,0 +1,31 @@
+#include "base/env.h"
+
+enum { JUMP_ACCEPTED_US = 60 * 1000 * 1000 }; /* architecture decision 15 */
+
+void dbos_clock_init(struct dbos_clock *clock, struct dbos_env *env, int64_t last_us) {
+    *clock = (struct dbos_clock){
+        .env = env,
+        .last_us = last_us,
+        .base_wall_us = env->ops->wall_us(env),
+        .base_mono_ns = env->ops->mono_ns(env),
+    };
+}
+
+int64_t dbos_clock_next_us(struct dbos_clock *clock) {
+    int64_t wall_us = clock->env->ops->wall_us(clock->env);
+    uint64_t passed_ns = clock->env->ops->mono_ns(clock->env) - clock->base_mono_ns;
+    int64_t expected_us = clock->base_wall_us + (int64_t)(passed_ns / 1000);
+    int64_t jump_us = wall_us - expected_us;
+    if (jump_us > JUMP_ACCEPTED_US || jump_us < -JUMP_ACCEPTED_US) {
+        clock->alarm = true;
+        wall_us = expected_us;
+    }
+    clock->last_us = wall_us > clock->last_us ? wall_us : clock->last_us + 1;
+    return clock->last_us;
+}
+
+void dbos_clock_accept_jump(struct dbos_clock *clock) {
+    clock->base_wall_us = clock->env->ops->wall_us(clock->env);
+    clock->base_mono_ns = clock->env->ops->mono_ns(clock->env);
+    clock->alarm = false;
+}

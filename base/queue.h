@@ -1,0 +1,45 @@
+/* A queue from many threads to one, with sleep and wake-up: how requests reach a partition, replies
+ * reach the net thread and commits reach the log thread.
+ *
+ * Intrusive (Vyukov's non-blocking MPSC list): a node lives inside the thing that is queued. Push
+ * never blocks and never allocates. The consumer sleeps on a futex after a short spin; a push wakes
+ * it only when it sleeps, so a busy queue costs no system call. A consumer that sleeps elsewhere
+ * (in io_uring) sets `wake_fd`: then a push writes that eventfd instead, also only when it sleeps.
+ *
+ * Thread: push from any; pop, wait and sleep from the one consumer.
+ * Memory: none. */
+#ifndef DBOS_BASE_QUEUE_H
+#define DBOS_BASE_QUEUE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct dbos_queue_node {
+    _Atomic(struct dbos_queue_node *) next;
+};
+
+struct dbos_queue {
+    _Alignas(64) _Atomic(struct dbos_queue_node *) tail; /* producers */
+    _Alignas(64) struct dbos_queue_node *head;           /* consumer */
+    struct dbos_queue_node stub;
+    _Alignas(64) _Atomic uint32_t sleeping; /* futex word: 1 = the consumer sleeps */
+    int wake_fd;                            /* eventfd to write instead of a futex wake; -1 = none */
+};
+
+/* `wake_fd` is borrowed; -1 for a consumer that uses dbos_queue_wait(). */
+void dbos_queue_init(struct dbos_queue *queue, int wake_fd);
+void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node);
+/* The oldest node, or NULL when empty (or when a push is half done; it will wake the consumer). */
+struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue);
+/* Pop, or sleep until there is something or `timeout_us` passed (then NULL). */
+struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us);
+/* For a consumer that sleeps on wake_fd: true = nothing is queued, sleep now (a push will write
+ * wake_fd); false = something came, do not sleep. */
+bool dbos_queue_prepare_sleep(struct dbos_queue *queue);
+void dbos_queue_end_sleep(struct dbos_queue *queue);
+/* Wake the consumer without pushing. */
+void dbos_queue_wake(struct dbos_queue *queue);
+
+#endif /* DBOS_BASE_QUEUE_H */

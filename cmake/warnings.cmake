@@ -1,0 +1,10 @@
+# Warnings are errors, with gcc and clang.
+add_compile_options(-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wswitch-enum -Wundef
+                    -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+                    -fno-strict-aliasing -fno-omit-frame-pointer -fstack-protector-strong)
+if(CMAKE_C_COMPILER_ID STREQUAL "Clang")
+  add_compile_options(-Wno-gnu-zero-variadic-macro-arguments)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "Debug")
+  add_compile_definitions(DBOS_DEBUG)
+endif()
