@@ -1,0 +1,65 @@
+/* All tables of a node: for each table one `struct dbos_table` per partition, or one in all for an
+ * unpartitioned table; and the published catalogue snapshot.
+ *
+ * Thread: dbos_store_table() by any partition thread; create, drop and publish under the barrier (or
+ * before the partitions run). dbos_store_catalog_ref() by any thread at any time.
+ * Memory: tables from a per-table allocator that the store owns (shown in dbos.memory). */
+#ifndef DBOS_STORAGE_STORE_H
+#define DBOS_STORAGE_STORE_H
+
+#include "storage/catalog.h"
+#include "storage/table.h"
+
+struct dbos_store;
+
+/* `partitions` >= 1. Opens with the system tables. */
+enum dbos_err dbos_store_open(struct dbos_alloc *alloc, struct dbos_objects *objects,
+                              uint32_t partitions, struct dbos_store **out) DBOS_MUST_USE;
+void dbos_store_close(struct dbos_store *store);
+uint32_t dbos_store_partitions(const struct dbos_store *store);
+struct dbos_objects *dbos_store_objects(struct dbos_store *store);
+/* Which partition owns a slot: slot % partitions. */
+uint32_t dbos_store_partition_of(const struct dbos_store *store, uint32_t slot);
+
+/* The part of a table on a partition; an unpartitioned table gives the same for each. NULL = no such
+ * table. */
+struct dbos_table *dbos_store_table(struct dbos_store *store, uint32_t table_id,
+                                    uint32_t partition);
+
+/* The published snapshot, with a reference for the caller. */
+struct dbos_catalog *dbos_store_catalog_ref(struct dbos_store *store);
+/* The same, borrowed: for the barrier and for partition threads during one transaction. */
+struct dbos_catalog *dbos_store_catalog(struct dbos_store *store);
+
+/* DDL (barrier). Each changes tables and publishes a snapshot, or fails and changes nothing. */
+enum dbos_err dbos_store_create_table(struct dbos_store *store, struct dbos_table_def *def,
+                                      struct dbos_errinfo *info) DBOS_MUST_USE;
+/* The table's parts leave the store and come back with undrop; `out` has one for each partition
+ * (1 when unpartitioned) and is the caller's, to be closed when the transaction has committed. */
+struct dbos_dropped_table {
+    struct dbos_table_def *def;
+    struct dbos_table **parts;
+    uint32_t part_count;
+};
+enum dbos_err dbos_store_drop_table(struct dbos_store *store, uint32_t table_id,
+                                    struct dbos_dropped_table *out,
+                                    struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_store_undrop_table(struct dbos_store *store, struct dbos_dropped_table *dropped);
+void dbos_store_forget_table(struct dbos_store *store, struct dbos_dropped_table *dropped);
+/* A definition with one index more or less. */
+enum dbos_err dbos_store_redefine_table(struct dbos_store *store, struct dbos_table_def *def,
+                                        struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_store_put_procedure(struct dbos_store *store,
+                                       struct dbos_procedure_info *procedure) DBOS_MUST_USE;
+enum dbos_err dbos_store_drop_procedure(struct dbos_store *store, uint32_t id) DBOS_MUST_USE;
+
+/* Sum of the state hashes of all tables. O(rows). */
+uint64_t dbos_store_state_hash(struct dbos_store *store);
+
+/* dbos.memory: name and bytes of each allocator of the store. */
+void dbos_store_each_memory(struct dbos_store *store,
+                            void (*each)(void *arg, const char *name, uint64_t bytes,
+                                         uint64_t rows),
+                            void *arg);
+
+#endif /* DBOS_STORAGE_STORE_H */
