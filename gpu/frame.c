@@ -1,0 +1,475 @@
+#include "gpu/frame.h"
+
+#include "base/alloc.h"
+#include "base/hash.h"
+
+#define CRC_OFFSET offsetof(struct dbos_frame_wire, crc32c)
+
+/* The CRC over the header with the CRC's own field zero; the payload continues it. */
+static uint32_t header_crc(const uint8_t header[DBOS_FRAME_BYTES]) {
+    uint8_t copy[DBOS_FRAME_BYTES];
+    memcpy(copy, header, sizeof copy);
+    memset(copy + CRC_OFFSET, 0, sizeof(uint32_t));
+    return dbos_crc32c(0, copy, sizeof copy);
+}
+
+static uint64_t runs_bytes(const struct dbos_bytes *runs, size_t run_count) {
+    uint64_t total = 0;
+    for (size_t i = 0; i < run_count; i++) {
+        total += runs[i].size_bytes;
+    }
+    return total;
+}
+
+static void wire_of(const struct dbos_frame *frame, struct dbos_frame_wire *wire) {
+    *wire = (struct dbos_frame_wire){
+        .magic = DBOS_FRAME_MAGIC,
+        .version = DBOS_FRAME_VERSION,
+        .kind = (uint16_t)frame->kind,
+        .task_id = frame->task_id,
+        .attempt = frame->attempt,
+        .flags = frame->flags,
+        .piece = frame->piece,
+        .pieces = frame->pieces,
+        .model_id = frame->model_id,
+        .model_version = frame->model_version,
+        .count = frame->count,
+        .dtype = frame->dtype,
+        .layout = frame->layout,
+        .payload_bytes = frame->payload_bytes,
+    };
+    dbos_store_u64(wire->deadline_us, frame->deadline_us);
+}
+
+enum dbos_err dbos_frame_encode(struct dbos_frame *frame, const struct dbos_bytes *runs,
+                                size_t run_count, uint8_t header[DBOS_FRAME_BYTES],
+                                struct dbos_errinfo *info) {
+    uint64_t total = runs_bytes(runs, run_count);
+    struct dbos_frame_wire wire;
+    if (total > DBOS_FRAME_PAYLOAD_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "a frame's payload of %llu bytes is over %u",
+                         (unsigned long long)total, DBOS_FRAME_PAYLOAD_MAX);
+    }
+    if (frame->pieces > DBOS_FRAME_PIECES_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "%u pieces are more than %u", frame->pieces,
+                         DBOS_FRAME_PIECES_MAX);
+    }
+    DBOS_CHECK(frame->kind >= DBOS_FRAME_HELLO && frame->kind <= DBOS_FRAME_HEARTBEAT);
+    DBOS_CHECK(frame->piece < frame->pieces);
+    frame->payload_bytes = (uint32_t)total;
+    wire_of(frame, &wire);
+    memcpy(header, &wire, sizeof wire);
+    uint32_t crc = header_crc(header);
+    for (size_t i = 0; i < run_count; i++) {
+        crc = dbos_crc32c(crc, runs[i].data, runs[i].size_bytes);
+    }
+    dbos_store_u32(header + CRC_OFFSET, crc);
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_put(struct dbos_buf *buf, struct dbos_frame *frame,
+                             const struct dbos_bytes *runs, size_t run_count,
+                             struct dbos_errinfo *info) {
+    uint8_t header[DBOS_FRAME_BYTES];
+    enum dbos_err err = dbos_frame_encode(frame, runs, run_count, header, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    dbos_buf_put(buf, header, sizeof header);
+    for (size_t i = 0; i < run_count; i++) {
+        dbos_buf_put(buf, runs[i].data, runs[i].size_bytes);
+    }
+    return buf->failed ? dbos_fail(info, DBOS_ERR_NOMEM, "no memory for a frame") : DBOS_OK;
+}
+
+static enum dbos_err wire_check(const struct dbos_frame_wire *wire, struct dbos_errinfo *info) {
+    if (wire->magic != DBOS_FRAME_MAGIC) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "not a worker frame: magic %08x", wire->magic);
+    }
+    if (wire->version != DBOS_FRAME_VERSION) {
+        return dbos_fail(info, DBOS_ERR_FORMAT_VERSION, "worker frame version %u, not %u",
+                         wire->version, DBOS_FRAME_VERSION);
+    }
+    if (wire->kind < DBOS_FRAME_HELLO || wire->kind > DBOS_FRAME_HEARTBEAT) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "unknown frame kind %u", wire->kind);
+    }
+    if (wire->payload_bytes > DBOS_FRAME_PAYLOAD_MAX || wire->pieces > DBOS_FRAME_PIECES_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "frame of %u bytes in %u pieces is over the limit",
+                         wire->payload_bytes, wire->pieces);
+    }
+    if (wire->piece >= wire->pieces) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "piece %u of %u", wire->piece, wire->pieces);
+    }
+    if (wire->reserved != 0) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "reserved bytes of a frame are not zero");
+    }
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_decode(const uint8_t header[DBOS_FRAME_BYTES], struct dbos_frame *out,
+                                struct dbos_errinfo *info) {
+    struct dbos_frame_wire wire;
+    memcpy(&wire, header, sizeof wire);
+    *out = (struct dbos_frame){0};
+    enum dbos_err err = wire_check(&wire, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    *out = (struct dbos_frame){
+        .kind = (enum dbos_frame_kind)wire.kind,
+        .task_id = wire.task_id,
+        .attempt = wire.attempt,
+        .flags = wire.flags,
+        .piece = wire.piece,
+        .pieces = wire.pieces,
+        .model_id = wire.model_id,
+        .model_version = wire.model_version,
+        .count = wire.count,
+        .dtype = wire.dtype,
+        .layout = wire.layout,
+        .deadline_us = dbos_load_u64(wire.deadline_us),
+        .payload_bytes = wire.payload_bytes,
+    };
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_verify(const uint8_t header[DBOS_FRAME_BYTES], const void *payload,
+                                size_t payload_bytes, struct dbos_errinfo *info) {
+    uint32_t crc = dbos_crc32c(header_crc(header), payload, payload_bytes);
+    uint32_t said = dbos_load_u32(header + CRC_OFFSET);
+    if (crc != said) {
+        return dbos_fail(info, DBOS_ERR_CORRUPT, "frame checksum %08x, computed %08x", said, crc);
+    }
+    return DBOS_OK;
+}
+
+/* --- Heads of payloads ------------------------------------------------------------------------ */
+
+static enum dbos_err get_times(struct dbos_reader *reader, struct dbos_frame_times *times,
+                               struct dbos_errinfo *info) {
+    struct dbos_frame_times read;
+    const uint8_t *bytes = dbos_get(reader, sizeof read);
+    if (bytes == NULL) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "a reply is shorter than its time split");
+    }
+    memcpy(&read, bytes, sizeof read);
+    if (read.version != 1) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "time split version %u, not 1", read.version);
+    }
+    if (times != NULL) {
+        *times = read;
+    }
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_get_error(const void *payload, size_t payload_bytes,
+                                   struct dbos_frame_times *times, enum dbos_frame_error_code *code,
+                                   struct dbos_bytes *text, struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, payload_bytes);
+    *code = DBOS_FRAME_ERR_PROTOCOL;
+    *text = (struct dbos_bytes){NULL, 0};
+    enum dbos_err err = get_times(&reader, times, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    uint32_t said = dbos_get_u32(&reader);
+    uint32_t text_bytes = dbos_get_u32(&reader);
+    const uint8_t *data = dbos_get(&reader, text_bytes);
+    if (reader.failed || said < DBOS_FRAME_ERR_MODEL_NOT_LOADED || said > DBOS_FRAME_ERR_VERSION) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "malformed error frame");
+    }
+    *code = (enum dbos_frame_error_code)said;
+    *text = (struct dbos_bytes){data, text_bytes};
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_get_infer_result(const void *payload, size_t payload_bytes, uint32_t count,
+                                          struct dbos_frame_times *times, const uint8_t **labels,
+                                          const uint8_t **probabilities,
+                                          struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, payload_bytes);
+    *labels = NULL;
+    *probabilities = NULL;
+    enum dbos_err err = get_times(&reader, times, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    if (dbos_reader_left(&reader) != (uint64_t)count * (1 + sizeof(float))) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "a result of %zu bytes does not hold %u answers",
+                         payload_bytes, count);
+    }
+    *labels = dbos_get(&reader, count);
+    *probabilities = dbos_get(&reader, count * sizeof(float));
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_get_train_result(const void *payload, size_t payload_bytes,
+                                          struct dbos_frame_times *times,
+                                          struct dbos_train_report *report,
+                                          struct dbos_bytes *model, struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, payload_bytes);
+    *model = (struct dbos_bytes){NULL, 0};
+    enum dbos_err err = get_times(&reader, times, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    const uint8_t *bytes = dbos_get(&reader, sizeof *report);
+    if (bytes == NULL) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "a train result is shorter than its report");
+    }
+    memcpy(report, bytes, sizeof *report);
+    if (report->version != 1 || report->model_bytes != dbos_reader_left(&reader)) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "malformed train report");
+    }
+    *model = (struct dbos_bytes){dbos_get(&reader, report->model_bytes), report->model_bytes};
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_frame_get_hello(const void *payload, size_t payload_bytes,
+                                   struct dbos_frame_hello *out, struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, payload_bytes);
+    const uint8_t *bytes = dbos_get(&reader, sizeof *out);
+    memset(out, 0, sizeof *out);
+    if (bytes == NULL) {
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "a hello of %zu bytes", payload_bytes);
+    }
+    memcpy(out, bytes, sizeof *out);
+    if (memchr(out->name, 0, sizeof out->name) == NULL ||
+        memchr(out->backend, 0, sizeof out->backend) == NULL) {
+        memset(out, 0, sizeof *out);
+        return dbos_fail(info, DBOS_ERR_PROTOCOL, "a name in a hello does not end");
+    }
+    if (out->version != 1 || out->frame_version_min > DBOS_FRAME_VERSION ||
+        out->frame_version_max < DBOS_FRAME_VERSION) {
+        return dbos_fail(info, DBOS_ERR_FORMAT_VERSION,
+                         "peer speaks frame versions %u to %u, this program %u",
+                         out->frame_version_min, out->frame_version_max, DBOS_FRAME_VERSION);
+    }
+    return DBOS_OK;
+}
+
+/* --- Assembler -------------------------------------------------------------------------------- */
+
+/* What an assembly costs beside its payloads. */
+static uint64_t overhead_bytes(uint32_t pieces) {
+    return sizeof(struct dbos_assembly) + (uint64_t)pieces * sizeof(struct dbos_bytes);
+}
+
+static uint64_t held_bytes(const struct dbos_assembly *assembly) {
+    return overhead_bytes(assembly->piece_count) + assembly->payload_bytes;
+}
+
+void dbos_assembly_close(struct dbos_assembly *assembly) {
+    if (assembly == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < assembly->piece_count; i++) {
+        /* The block came to us whole and not const; see add_give. */
+        dbos_give(assembly->alloc, (void *)(uintptr_t)assembly->pieces[i].data);
+    }
+    dbos_give(assembly->alloc, assembly->pieces);
+    dbos_give(assembly->alloc, assembly);
+}
+
+void dbos_assembly_put(const struct dbos_assembly *assembly, struct dbos_buf *buf) {
+    for (uint32_t i = 0; i < assembly->piece_count; i++) {
+        dbos_buf_put(buf, assembly->pieces[i].data, assembly->pieces[i].size_bytes);
+    }
+}
+
+void dbos_assembler_init(struct dbos_assembler *assembler, struct dbos_alloc *alloc,
+                         const struct dbos_assembler_options *options) {
+    DBOS_CHECK(options->assemblies_max > 0);
+    *assembler = (struct dbos_assembler){.alloc = alloc, .options = *options};
+}
+
+static void unlink_assembly(struct dbos_assembler *assembler, struct dbos_assembly *assembly) {
+    struct dbos_assembly **link = &assembler->first;
+    while (*link != assembly) {
+        link = &(*link)->next;
+    }
+    *link = assembly->next;
+    assembly->next = NULL;
+    assembler->assemblies--;
+    assembler->bytes -= held_bytes(assembly);
+}
+
+void dbos_assembler_fini(struct dbos_assembler *assembler) {
+    while (assembler->first != NULL) {
+        struct dbos_assembly *assembly = assembler->first;
+        unlink_assembly(assembler, assembly);
+        dbos_assembly_close(assembly);
+    }
+    DBOS_CHECK(assembler->bytes == 0 && assembler->assemblies == 0);
+}
+
+static struct dbos_assembly *find_assembly(const struct dbos_assembler *assembler,
+                                           const struct dbos_frame *frame) {
+    struct dbos_assembly *assembly = assembler->first;
+    while (assembly != NULL) {
+        const struct dbos_frame *key = &assembly->frame;
+        if (key->task_id == frame->task_id && key->attempt == frame->attempt &&
+            key->kind == frame->kind && key->model_id == frame->model_id &&
+            key->model_version == frame->model_version) {
+            break;
+        }
+        assembly = assembly->next;
+    }
+    return assembly;
+}
+
+static struct dbos_assembly *assembly_open(struct dbos_alloc *alloc, const struct dbos_frame *frame,
+                                           uint64_t now_ns) {
+    struct dbos_assembly *assembly = dbos_take_zero(alloc, sizeof *assembly);
+    if (assembly == NULL) {
+        return NULL;
+    }
+    assembly->pieces = dbos_take_zero(alloc, frame->pieces * sizeof *assembly->pieces);
+    if (assembly->pieces == NULL) {
+        dbos_give(alloc, assembly);
+        return NULL;
+    }
+    assembly->alloc = alloc;
+    assembly->frame = *frame;
+    assembly->piece_count = frame->pieces;
+    assembly->first_ns = now_ns;
+    return assembly;
+}
+
+/* A missing piece is told by a NULL run; an empty one that came points here. */
+static uint8_t *present(struct dbos_alloc *alloc, void *payload) {
+    return payload != NULL ? payload : dbos_take(alloc, 1);
+}
+
+static uint64_t expiry(const struct dbos_assembler *assembler, const struct dbos_frame *frame,
+                       uint64_t now_ns) {
+    uint64_t left_ns = assembler->options.idle_ns;
+    if (frame->deadline_us > 0 && frame->deadline_us < left_ns / 1000) {
+        left_ns = frame->deadline_us * 1000;
+    }
+    return now_ns + left_ns;
+}
+
+static void set_piece(struct dbos_assembler *assembler, struct dbos_assembly *assembly,
+                      const struct dbos_frame *frame, uint8_t *payload, uint64_t now_ns) {
+    DBOS_CHECK(assembly->pieces[frame->piece].data == NULL);
+    assembly->pieces[frame->piece] = (struct dbos_bytes){payload, frame->payload_bytes};
+    assembly->have++;
+    assembly->payload_bytes += frame->payload_bytes;
+    assembly->count += frame->count;
+    assembly->last_ns = now_ns;
+    if (assembly->have == 1 || frame->deadline_us == 0) {
+        assembly->expires_ns = expiry(assembler, frame, now_ns);
+    }
+    if (frame->piece == 0) {
+        assembly->frame = *frame;
+    }
+}
+
+static void complete(struct dbos_assembly *assembly) {
+    DBOS_CHECK(assembly->have == assembly->piece_count);
+    assembly->frame.count = assembly->count > UINT32_MAX ? UINT32_MAX : (uint32_t)assembly->count;
+}
+
+/* The assembly that the frame belongs to, made when it is the first piece; NULL and *err on
+ * failure. */
+static struct dbos_assembly *assembly_for(struct dbos_assembler *assembler,
+                                          const struct dbos_frame *frame, uint64_t now_ns,
+                                          enum dbos_err *err, struct dbos_errinfo *info) {
+    struct dbos_assembly *assembly = find_assembly(assembler, frame);
+    *err = DBOS_OK;
+    if (assembly != NULL) {
+        if (assembly->piece_count != frame->pieces) {
+            *err = dbos_fail(info, DBOS_ERR_PROTOCOL, "piece %u of %u, earlier pieces said %u",
+                             frame->piece, frame->pieces, assembly->piece_count);
+            return NULL;
+        }
+        return assembly;
+    }
+    if (assembler->assemblies == assembler->options.assemblies_max ||
+        overhead_bytes(frame->pieces) > assembler->options.bytes_max - assembler->bytes) {
+        *err = dbos_fail(info, DBOS_ERR_LIMIT, "too many tasks wait for pieces");
+        return NULL;
+    }
+    assembly = assembly_open(assembler->alloc, frame, now_ns);
+    if (assembly == NULL) {
+        *err = dbos_fail(info, DBOS_ERR_NOMEM, "no memory for a task of %u pieces", frame->pieces);
+        return NULL;
+    }
+    assembly->next = assembler->first;
+    assembler->first = assembly;
+    assembler->assemblies++;
+    assembler->bytes += held_bytes(assembly);
+    return assembly;
+}
+
+enum dbos_err dbos_assembler_add_give(struct dbos_assembler *assembler,
+                                      const struct dbos_frame *frame, void *payload,
+                                      uint64_t now_ns, struct dbos_assembly **out,
+                                      struct dbos_errinfo *info) {
+    enum dbos_err err = DBOS_OK;
+    DBOS_CHECK(frame->piece < frame->pieces && frame->pieces <= DBOS_FRAME_PIECES_MAX);
+    *out = NULL;
+    struct dbos_assembly *assembly = assembly_for(assembler, frame, now_ns, &err, info);
+    if (assembly == NULL) {
+        dbos_give(assembler->alloc, payload);
+        return err;
+    }
+    if (assembly->pieces[frame->piece].data != NULL) {
+        dbos_give(assembler->alloc, payload);
+        return DBOS_OK;
+    }
+    if (frame->payload_bytes > assembler->options.bytes_max - assembler->bytes) {
+        err = dbos_fail(info, DBOS_ERR_LIMIT, "tasks in pieces hold over %llu bytes",
+                        (unsigned long long)assembler->options.bytes_max);
+        goto drop;
+    }
+    uint8_t *block = present(assembler->alloc, payload);
+    if (block == NULL) {
+        err = dbos_fail(info, DBOS_ERR_NOMEM, "no memory for a piece");
+        goto drop;
+    }
+    set_piece(assembler, assembly, frame, block, now_ns);
+    assembler->bytes += frame->payload_bytes;
+    if (assembly->have == assembly->piece_count) {
+        unlink_assembly(assembler, assembly);
+        complete(assembly);
+        *out = assembly;
+    }
+    return DBOS_OK;
+drop:
+    dbos_give(assembler->alloc, payload);
+    unlink_assembly(assembler, assembly);
+    dbos_assembly_close(assembly);
+    return err;
+}
+
+bool dbos_assembler_drop(struct dbos_assembler *assembler, uint64_t task_id, uint16_t attempt) {
+    bool dropped = false;
+    struct dbos_assembly *assembly = assembler->first;
+    while (assembly != NULL) {
+        struct dbos_assembly *next = assembly->next;
+        if (assembly->frame.task_id == task_id && assembly->frame.attempt <= attempt) {
+            unlink_assembly(assembler, assembly);
+            dbos_assembly_close(assembly);
+            dropped = true;
+        }
+        assembly = next;
+    }
+    return dropped;
+}
+
+bool dbos_assembler_expire(struct dbos_assembler *assembler, uint64_t now_ns,
+                           struct dbos_frame *out) {
+    struct dbos_assembly *assembly = assembler->first;
+    while (assembly != NULL && assembly->expires_ns > now_ns) {
+        assembly = assembly->next;
+    }
+    if (assembly == NULL) {
+        return false;
+    }
+    *out = assembly->frame;
+    unlink_assembly(assembler, assembly);
+    dbos_assembly_close(assembly);
+    return true;
+}
