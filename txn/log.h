@@ -1,0 +1,105 @@
+/* The log: one sequence of transaction records for all partitions, made durable in groups.
+ *
+ * A partition takes a position (one atomic counter) when a transaction has executed, encodes its
+ * record and hands it over. The log thread puts the records in the order of positions, writes those
+ * that have come together as one batch (objects first, to the blob segment, synced), syncs, and
+ * moves the watermark. Replies, tasks, the archive and prov_ functions wait for the watermark
+ * (decision 3). A failed write or sync stops the process: memory that may not be on disk is never
+ * built upon.
+ *
+ *   partition ──append──▶ queue ──▶ [reorder by position] ──▶ batch ──write──sync──▶ watermark
+ *
+ * Thread: take_position and append by any; durable by any; open, recover, start, close by the owner.
+ * Memory: entries are made by the appender from `alloc` and given to the log. */
+#ifndef DBOS_TXN_LOG_H
+#define DBOS_TXN_LOG_H
+
+#include "base/queue.h"
+#include "provenance/segment.h"
+
+enum dbos_durability { DBOS_DURABILITY_SYNC, DBOS_DURABILITY_ASYNC };
+
+struct dbos_log_options {
+    struct dbos_env *env;
+    const char *data_dir; /* borrowed during open */
+    enum dbos_durability durability;
+    uint32_t async_flush_ms; /* async: a sync at least so often */
+    uint64_t segment_bytes;  /* 0 = 64 MiB */
+    struct dbos_objects *objects;
+};
+
+/* One record on its way. `data` has size_bytes of a framed record. */
+struct dbos_log_entry {
+    struct dbos_queue_node node;
+    struct dbos_log_entry *next; /* of the log thread */
+    uint64_t position;
+    int64_t hash_delta;
+    uint32_t size_bytes;
+    uint32_t object_count;
+    struct dbos_object **objects; /* one reference each, given to the log; inside this block */
+    uint8_t *data;                /* inside this block */
+};
+
+struct dbos_log;
+
+/* Open or create the log of a data directory: reads the segment headers, knows the database's id and
+ * secret. No thread runs yet. Errors: IO, DISK_FULL, CORRUPT, FORMAT_VERSION (a newer program wrote
+ * it), DUPLICATE_OBJECT (another process has the directory). */
+enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_options *options,
+                            struct dbos_log **out, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Drains and syncs what was appended, stops the thread, closes. */
+void dbos_log_close(struct dbos_log *log);
+/* The objects' secret seed of a data directory, made at its first use; before dbos_log_open(),
+ * because the object store needs it. */
+enum dbos_err dbos_log_object_seed(struct dbos_env *env, const char *data_dir, uint64_t *out_seed,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* Read everything that is there, oldest first. `apply` is called for each record and adds to
+ * *state_hash; after each batch the log compares it with the recorded one (CORRUPT when it differs).
+ * A torn tail is cut; the accepted tail is rewritten and synced; then positions go on after it.
+ * `next_position` and `last_commit_us` (of the newest record) come out. */
+struct dbos_recovery {
+    enum dbos_err (*apply)(void *arg, const uint8_t *record, size_t size_bytes,
+                           uint64_t *state_hash, struct dbos_errinfo *info);
+    void *arg;
+    uint64_t records;    /* out */
+    uint64_t batches;    /* out */
+    uint64_t torn_bytes; /* out: cut at the end */
+    uint64_t last_position;
+    int64_t last_commit_us;
+    uint64_t state_hash; /* out: equal to the recorded one */
+};
+enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recovery,
+                               struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Object of the blob segments, loaded into the store: one reference for the caller, NULL when it is
+ * not there or damaged. For dbos_row_decode() during recovery. */
+struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id);
+
+/* Start the log thread. `on_durable` is called in it whenever the watermark has moved; it must not
+ * block. Scheduling priority is raised where allowed. */
+enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,
+                             struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* Memory for an entry with room for a record and object references; from the log's allocator. */
+struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,
+                                           uint32_t objects_max) DBOS_MUST_USE;
+void dbos_log_entry_give(struct dbos_log *log, struct dbos_log_entry *entry);
+/* The next position: 1, 2, … Each one taken must be appended soon: later ones wait for it. */
+uint64_t dbos_log_take_position(struct dbos_log *log);
+/* The last position taken (0 = none). */
+uint64_t dbos_log_last_position(const struct dbos_log *log);
+void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
+
+/* Everything up to here is durable (async: is written and may be lost in a power cut). */
+uint64_t dbos_log_durable(const struct dbos_log *log);
+/* Sleep until `position` is durable. For tests, DDL tools and shutdown; partitions never call it. */
+void dbos_log_wait(struct dbos_log *log, uint64_t position);
+/* State hash after the last durable batch, and its position. */
+void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash);
+
+struct dbos_log_stats {
+    uint64_t records, batches, syncs, bytes, blob_bytes, segments;
+};
+void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out);
+
+#endif /* DBOS_TXN_LOG_H */
