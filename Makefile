@@ -1,0 +1,44 @@
+# The commands of the README. What is compiled how stands in CMakeLists.txt and CMakePresets.json.
+.PHONY: help demo test build bench fuzz format clean
+.DEFAULT_GOAL := help
+JOBS := $(shell nproc)
+FUZZ_SECONDS ?= 60
+
+help:
+	@echo 'make demo    the image workflow on one node, end to end (KEEP=1 leaves the node up)'
+	@echo 'make test    every test: release, clang, sanitizers, lint'
+	@echo 'make build   the programs, into build/bin'
+	@echo 'make bench   figures beside PostgreSQL, Tarantool and raw execution in the worker'
+	@echo 'make fuzz    libFuzzer on every decoder, FUZZ_SECONDS=60 each'
+	@echo 'make format  clang-format on every source'
+	@echo 'make clean   removes build/ (what was fetched stays in third_party/)'
+
+demo: build
+	@scripts/demo.sh
+
+# tests/ is left out at the first configuration, because a demo needs no test libraries.
+build:
+	@scripts/setup.sh build
+	@cmake --preset release $(if $(wildcard build/release/CMakeCache.txt),,-DDBOS_TESTS=OFF) \
+	    >build/configure.log || { cat build/configure.log; exit 1; }
+	@cmake --build build/release --target tools/all -j $(JOBS)
+	@ln -sfn release/bin build/bin
+
+test:
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+bench: build
+	@scripts/setup.sh bench
+	@bench/run.sh
+
+fuzz:
+	@scripts/setup.sh test
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh
+
+format:
+	@scripts/setup.sh test
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build
