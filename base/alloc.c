@@ -1,7 +1,6 @@
 #include "base/alloc.h"
 
 #include <assert.h>
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,11 +13,11 @@
 #endif
 #ifdef DBOS_ASAN
 #include <sanitizer/asan_interface.h>
-#define DBOS_POISON(p, n) ASAN_POISON_MEMORY_REGION((p), (n))
+#define DBOS_POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
 #define DBOS_UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
 enum { DBOS_RED_ZONE = 16 };
 #else
-#define DBOS_POISON(p, n) ((void)(p), (void)(n))
+#define DBOS_POISON(p, n)   ((void)(p), (void)(n))
 #define DBOS_UNPOISON(p, n) ((void)(p), (void)(n))
 enum { DBOS_RED_ZONE = 0 };
 #endif
@@ -37,9 +36,7 @@ void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_
     atomic_init(&alloc->fail_countdown, 0);
 }
 
-void dbos_alloc_fini(struct dbos_alloc *alloc) {
-    DBOS_CHECK(atomic_load(&alloc->bytes) == 0);
-}
+void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }
 
 static bool injected_failure(struct dbos_alloc *alloc) {
     if (atomic_load_explicit(&alloc->fail_countdown, memory_order_relaxed) <= 0) {

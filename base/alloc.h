@@ -17,10 +17,11 @@
 #include "base/err.h"
 
 struct dbos_alloc {
-    const char *name;              /* as dbos.memory shows it; borrowed, static */
-    _Atomic uint64_t bytes;        /* held now */
-    uint64_t bytes_max;            /* 0 = no limit; past it dbos_take() returns NULL */
-    _Atomic int64_t fail_countdown; /* tests: n > 0 makes the n-th take from now fail once; 0 = off */
+    const char *name;       /* as dbos.memory shows it; borrowed, static */
+    _Atomic uint64_t bytes; /* held now */
+    uint64_t bytes_max;     /* 0 = no limit; past it dbos_take() returns NULL */
+    /* For tests: n > 0 makes the n-th take from now fail once; 0 = off. */
+    _Atomic int64_t fail_countdown;
 };
 
 void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_max);

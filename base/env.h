@@ -85,8 +85,8 @@ struct dbos_env *dbos_env_posix(void);
  * time then goes on at the monotonic rate and `alarm` is set. */
 struct dbos_clock {
     struct dbos_env *env;
-    int64_t last_us;       /* the last value handed out */
-    int64_t base_wall_us;  /* wall and monotonic reading that belong together */
+    int64_t last_us;      /* the last value handed out */
+    int64_t base_wall_us; /* wall and monotonic reading that belong together */
     uint64_t base_mono_ns;
     bool alarm;
 };

@@ -2,7 +2,8 @@
  *
  * Three kinds of error, never mixed:
  *   1. a bug                    -> DBOS_CHECK() aborts the process, in release builds too;
- *   2. an operating error       -> `enum dbos_err` as the return value, details in `struct dbos_errinfo`;
+ *   2. an operating error       -> `enum dbos_err` is the return value, details are in a
+ *                                  `struct dbos_errinfo`;
  *   3. a procedure's own abort  -> DBOS_ERR_RAISED, an ordinary outcome of a transaction.
  *
  * Thread: any.
@@ -77,7 +78,8 @@
     X(WRONG_PARTITION, 93, "55P04", "row belongs to another partition")                            \
     X(MODULE, 94, "58P01", "module cannot be loaded")                                              \
     X(UNDEFINED_FILE, 95, "58P01", "file cannot be read")                                          \
-    X(STALE_PLAN, 96, "0A000", "plan was made for an older catalogue") /* never sent: re-planned */ \
+    /* Never sent: the caller plans again. */                                                      \
+    X(STALE_PLAN, 96, "0A000", "plan was made for an older catalogue")                             \
     X(TASK_DEADLINE, 100, "57014", "task missed its deadline")                                     \
     X(TASK_FAILED, 101, "58000", "task failed in the worker")                                      \
     X(ARCHIVE, 102, "58000", "archive is not available")                                           \
@@ -91,7 +93,8 @@ enum dbos_err { DBOS_ERR_LIST(DBOS_ERR_ENUM) };
 
 /* A result that must not be dropped. */
 #define DBOS_MUST_USE __attribute__((warn_unused_result))
-#define DBOS_PRINTF(format_index, first_arg) __attribute__((format(printf, format_index, first_arg)))
+#define DBOS_PRINTF(format_index, first_arg)                                                       \
+    __attribute__((format(printf, format_index, first_arg)))
 
 /* Details of one operating error, ready for an ErrorResponse. Zeroed = no error.
  * Empty strings mean "field absent". Fixed size: reporting an error never allocates. */

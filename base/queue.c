@@ -8,8 +8,8 @@
 
 #include "base/err.h"
 
-/* Spins before sleeping. A cross-core wake-up costs ~23 µs here (performance.md, lesson 6); with the
- * load generator on the same two cores a long spin steals its time, so keep it short. */
+/* Spins before sleeping. A cross-core wake-up costs ~23 µs (measured on two virtual cores); with
+ * the load generator on the same cores a long spin steals its time, so keep it short. */
 enum { SPINS_BEFORE_SLEEP = 200 };
 
 void dbos_queue_init(struct dbos_queue *queue, int wake_fd) {

@@ -25,7 +25,7 @@ struct dbos_queue {
     _Alignas(64) struct dbos_queue_node *head;           /* consumer */
     struct dbos_queue_node stub;
     _Alignas(64) _Atomic uint32_t sleeping; /* futex word: 1 = the consumer sleeps */
-    int wake_fd;                            /* eventfd to write instead of a futex wake; -1 = none */
+    int wake_fd; /* eventfd to write instead of a futex wake; -1 = none */
 };
 
 /* `wake_fd` is borrowed; -1 for a consumer that uses dbos_queue_wait(). */
