@@ -69,6 +69,9 @@ bool dbos_txn_has_writes(const struct dbos_txn *txn);
  * read-only reply must wait for under provenance_reads = relaxed. */
 uint64_t dbos_txn_seen_position(const struct dbos_txn *txn);
 
+/* One pointer for the layer above (the task outbox); NULL at begin. */
+void **dbos_txn_attachment(struct dbos_txn *txn);
+
 /* The next reads and writes belong to this statement. */
 void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char *text);
 

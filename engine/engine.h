@@ -1,0 +1,59 @@
+/* The engine of a node: owns store, log, procedures, partitions, archive and task dispatcher, and takes
+ * requests from sessions.
+ *
+ * Thread: open, start, stop, close by the owner; route and submit by any session thread.
+ * Memory: everything below it comes from the allocators it makes, listed by dbos.memory. */
+#ifndef DBOS_ENGINE_ENGINE_H
+#define DBOS_ENGINE_ENGINE_H
+
+#include "engine/request.h"
+
+struct dbos_engine;
+
+struct dbos_engine_options {
+    struct dbos_env *env;
+    const char *data_dir;
+    uint32_t partitions; /* 0 = cores - 1, at least 1 */
+    enum dbos_durability durability;
+    bool strict_reads;          /* provenance_reads = strict */
+    bool archive;               /* run the archiver process */
+    bool worker;                /* supervise a worker process */
+    const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
+    const char *program_dir;    /* where dbos-worker and dbos-archiver lie */
+    uint64_t segment_bytes;     /* 0 = default */
+};
+
+/* Opens the data directory, recovers, loads procedures. Nothing runs yet. */
+enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engine_options *options,
+                               struct dbos_engine **out, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Starts log, partitions, archive, dispatcher. `on_durable(arg)` is called, by the log thread, when
+ * the watermark has moved; it must not block. */
+enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(void *arg),
+                                void *arg, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Waits for what was submitted, then stops all threads and child processes. */
+void dbos_engine_stop(struct dbos_engine *engine);
+void dbos_engine_close(struct dbos_engine *engine);
+
+struct dbos_env *dbos_engine_env(struct dbos_engine *engine);
+struct dbos_alloc *dbos_engine_session_alloc(struct dbos_engine *engine);
+struct dbos_procs *dbos_engine_procs(struct dbos_engine *engine);
+/* The published catalogue, with a reference for the caller. */
+struct dbos_catalog *dbos_engine_catalog_ref(struct dbos_engine *engine);
+uint64_t dbos_engine_catalog_version(struct dbos_engine *engine);
+/* Sessions are numbered over the life of the database. */
+uint64_t dbos_engine_take_session_id(struct dbos_engine *engine);
+
+/* Find where a request runs (route, partition, is_ddl). Errors: of evaluating the routing values. */
+enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request *request,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Hand a routed request over. Requests of one session that are in flight together must have the same
+ * partition: the session waits for on_done before it submits one that runs elsewhere. */
+void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request);
+
+/* Everything up to here is durable: replies gated at or below it may leave. */
+uint64_t dbos_engine_durable(struct dbos_engine *engine);
+
+/* A line of key=value facts for dbosctl status and the log. */
+void dbos_engine_status(struct dbos_engine *engine, struct dbos_buf *out);
+
+#endif /* DBOS_ENGINE_ENGINE_H */
