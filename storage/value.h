@@ -1,7 +1,7 @@
 /* Types and values of SQL.
  *
- * A datum is one value in flight: an argument, a column of a row being read, an intermediate result.
- * Its bytes are borrowed; who lends them is said where a datum is handed over.
+ * A datum is one value in flight: an argument, a column of a row being read, an intermediate
+ * result. Its bytes are borrowed; who lends them is said where a datum is handed over.
  *
  * Thread: any. Memory: none, borrowed bytes only. */
 #ifndef DBOS_STORAGE_VALUE_H
@@ -87,14 +87,19 @@ int dbos_datum_compare(const struct dbos_datum *a, const struct dbos_datum *b);
 
 /* Key bytes whose memcmp order is the datum order (NULL last), for ordered indexes, range records
  * and hash indexes: a datum appended to a key. The same value has the same bytes for int2, int4
- * and int8. Text and bytea are escaped (00 -> 00 ff, end 00 00), so no key is a prefix of another. */
+ * and int8. Text and bytea are escaped (00 -> 00 ff, end 00 00), so no key is a prefix of another.
+ */
 void dbos_datum_put_key(struct dbos_buf *key, const struct dbos_datum *datum);
+
+/* Bits of a float8 whose unsigned order is the order of the values. */
+uint64_t dbos_real_key(double real);
 
 /* Stored form of a datum in records (arguments, defaults, keys): type, null flag, value.
  * Objects are written as their identity when `by_reference`, else as bytes. */
 void dbos_datum_put(struct dbos_buf *buf, const struct dbos_datum *datum, bool by_reference);
 /* Reads what put wrote; bytes are borrowed from the reader. An object reference leaves
- * bytes.data = NULL, bytes.size_bytes = its size, and *reference set. */
+ * bytes.data = NULL, bytes.size_bytes = its size, and *reference set; a value that is none leaves
+ * *reference zero. `reference` may be NULL: a reference is then malformed. */
 struct dbos_object_id;
 void dbos_datum_get(struct dbos_reader *reader, struct dbos_datum *datum,
                     struct dbos_object_id *reference);
