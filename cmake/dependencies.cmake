@@ -16,6 +16,8 @@ dbos_external(ext_protobuf_c ${PROTOBUF_C_LIBRARY})
 dbos_external(ext_uring ${URING_LIBRARY})
 dbos_external(ext_xxhash ${XXHASH_LIBRARY})
 dbos_external(ext_dnnl ${DNNL_LIBRARY})
+# oneDNN's threads are OpenMP's; gcc's library serves clang too.
+dbos_external(ext_gomp gomp)
 dbos_external(ext_dl ${CMAKE_DL_LIBS})
 dbos_external(ext_m m)
 

@@ -133,11 +133,13 @@ struct dbos_train_params {
     uint32_t inputs;
     uint32_t outputs;
     uint64_t seed;
-    uint32_t flags; /* zero */
+    uint32_t flags; /* DBOS_TRAIN_* */
     uint32_t reserved[5];
 };
 static_assert(sizeof(struct dbos_train_params) == 64, "sent format");
 static_assert(offsetof(struct dbos_train_params, seed) == 32, "sent format");
+/* The learning rate falls linearly to zero over the training. */
+#define DBOS_TRAIN_LINEAR_DECAY 1u
 enum dbos_optimizer { DBOS_OPTIMIZER_SGD = 1, DBOS_OPTIMIZER_ADAM = 2 };
 
 /* After the times in a train result; the model's bytes follow. */
