@@ -81,14 +81,17 @@ void *dbos_retake(struct dbos_alloc *alloc, void *block, size_t size_bytes) {
     }
     struct block_head *head = (struct block_head *)block - 1;
     size_t old_bytes = head->size_bytes;
-    if (injected_failure(alloc) || size_bytes > SIZE_MAX / 2 || !charge(alloc, size_bytes)) {
+    size_t growth = size_bytes > old_bytes ? size_bytes - old_bytes : 0;
+    if (injected_failure(alloc) || size_bytes > SIZE_MAX / 2 || !charge(alloc, growth)) {
         return NULL;
     }
     struct block_head *moved = realloc(head, sizeof *head + size_bytes);
-    size_t surplus = moved == NULL ? size_bytes : old_bytes;
-    atomic_fetch_sub_explicit(&alloc->bytes, surplus, memory_order_relaxed);
     if (moved == NULL) {
+        atomic_fetch_sub_explicit(&alloc->bytes, growth, memory_order_relaxed);
         return NULL;
+    }
+    if (size_bytes < old_bytes) {
+        atomic_fetch_sub_explicit(&alloc->bytes, old_bytes - size_bytes, memory_order_relaxed);
     }
     moved->size_bytes = size_bytes;
     return moved + 1;
