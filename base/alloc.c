@@ -181,7 +181,9 @@ void *dbos_arena_take(struct dbos_arena *arena, size_t size_bytes) {
     if (size_bytes > SIZE_MAX / 4) {
         return NULL;
     }
-    size_t rounded = ((size_bytes + 15) & ~(size_t)15) + DBOS_RED_ZONE;
+    /* Never zero bytes: an arena without a chunk would return NULL, which means out of memory. */
+    size_t rounded = size_bytes == 0 ? 16 : (size_bytes + 15) & ~(size_t)15;
+    rounded += DBOS_RED_ZONE;
     if ((size_t)(arena->end - arena->next) < rounded && !add_chunk(arena, rounded)) {
         return NULL;
     }
@@ -201,7 +203,7 @@ void *dbos_arena_take_zero(struct dbos_arena *arena, size_t size_bytes) {
 }
 
 char *dbos_arena_copy(struct dbos_arena *arena, const void *data, size_t size_bytes) {
-    char *copy = dbos_arena_take(arena, size_bytes + 1);
+    char *copy = size_bytes == SIZE_MAX ? NULL : dbos_arena_take(arena, size_bytes + 1);
     if (copy != NULL) {
         if (size_bytes != 0) {
             memcpy(copy, data, size_bytes);
