@@ -59,8 +59,8 @@ struct dbos_reader {
 };
 
 static inline struct dbos_reader dbos_reader_of(const void *data, size_t size_bytes) {
-    const uint8_t *start = data;
-    return (struct dbos_reader){.next = start, .end = size_bytes == 0 ? start : start + size_bytes};
+    const uint8_t *start = data == NULL ? (const uint8_t *)"" : data;
+    return (struct dbos_reader){.next = start, .end = start + size_bytes};
 }
 static inline size_t dbos_reader_left(const struct dbos_reader *reader) {
     return (size_t)(reader->end - reader->next);
