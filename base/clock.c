@@ -13,12 +13,16 @@ void dbos_clock_init(struct dbos_clock *clock, struct dbos_env *env, int64_t las
 
 int64_t dbos_clock_next_us(struct dbos_clock *clock) {
     int64_t wall_us = clock->env->ops->wall_us(clock->env);
-    uint64_t passed_ns = clock->env->ops->mono_ns(clock->env) - clock->base_mono_ns;
+    uint64_t mono_ns = clock->env->ops->mono_ns(clock->env);
+    uint64_t passed_ns = mono_ns - clock->base_mono_ns;
     int64_t expected_us = clock->base_wall_us + (int64_t)(passed_ns / 1000);
     int64_t jump_us = wall_us - expected_us;
     if (jump_us > JUMP_ACCEPTED_US || jump_us < -JUMP_ACCEPTED_US) {
         clock->alarm = true;
         wall_us = expected_us;
+    } else { /* measured from the last reading: small steps over months are not one jump */
+        clock->base_wall_us = wall_us;
+        clock->base_mono_ns = mono_ns;
     }
     clock->last_us = wall_us > clock->last_us ? wall_us : clock->last_us + 1;
     return clock->last_us;
