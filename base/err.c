@@ -43,10 +43,12 @@ enum dbos_err dbos_vfail(struct dbos_errinfo *info, enum dbos_err code, const ch
     if (info == NULL) {
         return code;
     }
+    char message[sizeof info->message]; /* the arguments may point into *info */
+    (void)vsnprintf(message, sizeof message, format, args);
     memset(info, 0, sizeof *info);
     info->code = code;
     memcpy(info->sqlstate, dbos_err_sqlstate(code), sizeof info->sqlstate);
-    (void)vsnprintf(info->message, sizeof info->message, format, args);
+    memcpy(info->message, message, strlen(message));
     return code;
 }
 
