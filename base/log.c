@@ -19,9 +19,16 @@ void dbos_log(enum dbos_log_level level, const char *format, ...) {
     va_start(args, format);
     int body = vsnprintf(line + used, sizeof line - used - 1, format, args);
     va_end(args);
+    size_t text = used;
     used += body < 0 ? 0 : (size_t)body;
     if (used > sizeof line - 2) {
         used = sizeof line - 2;
+    }
+    /* Text of clients may be in it: it can not start a line of its own, nor move the cursor. */
+    for (; text < used; text++) {
+        if ((unsigned char)line[text] < ' ' || line[text] == 0x7f) {
+            line[text] = ' ';
+        }
     }
     line[used++] = '\n';
     ssize_t written = write(STDERR_FILENO, line, used);
