@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -195,13 +196,16 @@ static enum dbos_err posix_dir_list(struct dbos_env *env, const char *path,
     if (dir == NULL) {
         return io_error(info, "list directory", path);
     }
+    errno = 0; /* only this tells the end from an error */
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             each(arg, entry->d_name);
         }
+        errno = 0;
     }
+    enum dbos_err result = errno != 0 ? io_error(info, "list directory", path) : DBOS_OK;
     (void)closedir(dir);
-    return DBOS_OK;
+    return result;
 }
 
 static enum dbos_err socket_address(const char *address, uint16_t port, struct sockaddr_in *out,
@@ -252,11 +256,19 @@ static bool connect_within(int fd, const struct sockaddr_in *where, uint32_t tim
         return false;
     }
     struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
-    int ready = poll(&poll_fd, 1, (int)timeout_ms);
+    uint64_t end_ns = posix_mono_ns(NULL) + (uint64_t)timeout_ms * 1000000;
+    int ready = 0;
+    do {
+        uint64_t now_ns = posix_mono_ns(NULL);
+        uint64_t left_ms = now_ns < end_ns ? (end_ns - now_ns + 999999) / 1000000 : 0;
+        ready = poll(&poll_fd, 1, left_ms > INT_MAX ? INT_MAX : (int)left_ms);
+    } while (ready < 0 && errno == EINTR);
     int cause = 0;
     socklen_t size = sizeof cause;
-    if (ready <= 0) {
+    if (ready == 0) {
         errno = ETIMEDOUT;
+    }
+    if (ready <= 0) {
         return false;
     }
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &cause, &size);
