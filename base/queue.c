@@ -12,6 +12,9 @@
  * the load generator on the same cores a long spin steals its time, so keep it short. */
 enum { SPINS_BEFORE_SLEEP = 200 };
 
+/* Of `sleeping`. */
+enum { AWAKE = 0, ASLEEP = 1, WOKEN_EARLY = 2 };
+
 void dbos_queue_init(struct dbos_queue *queue, int wake_fd) {
     atomic_init(&queue->stub.next, NULL);
     queue->head = &queue->stub;
@@ -27,10 +30,10 @@ static void push_node(struct dbos_queue *queue, struct dbos_queue_node *node) {
     atomic_store_explicit(&previous->next, node, memory_order_release);
 }
 
-void dbos_queue_wake(struct dbos_queue *queue) {
-    /* Full order between the push above and the look at `sleeping` (pairs with prepare_sleep). A
-     * read-modify-write rather than a fence, which ThreadSanitizer does not model. */
-    if (atomic_exchange_explicit(&queue->sleeping, 0, memory_order_seq_cst) == 0) {
+/* Full order between what came before (a push) and the look at `sleeping` (pairs with
+ * prepare_sleep). A read-modify-write rather than a fence, which ThreadSanitizer does not model. */
+static void wake_sleeper(struct dbos_queue *queue, uint32_t state) {
+    if (atomic_exchange_explicit(&queue->sleeping, state, memory_order_seq_cst) != ASLEEP) {
         return;
     }
     if (queue->wake_fd >= 0) {
@@ -42,9 +45,11 @@ void dbos_queue_wake(struct dbos_queue *queue) {
     (void)syscall(SYS_futex, &queue->sleeping, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+void dbos_queue_wake(struct dbos_queue *queue) { wake_sleeper(queue, WOKEN_EARLY); }
+
 void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node) {
     push_node(queue, node);
-    dbos_queue_wake(queue);
+    wake_sleeper(queue, AWAKE); /* may undo a WOKEN_EARLY: then the node is there to be seen */
 }
 
 struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue) {
@@ -74,22 +79,23 @@ struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue) {
     return head;
 }
 
-bool dbos_queue_prepare_sleep(struct dbos_queue *queue) {
-    (void)atomic_exchange_explicit(&queue->sleeping, 1, memory_order_seq_cst);
-    struct dbos_queue_node *head = queue->head;
-    bool empty = atomic_load_explicit(&head->next, memory_order_acquire) == NULL &&
-                 atomic_load_explicit(&queue->tail, memory_order_seq_cst) == head;
-    if (head != &queue->stub) {
-        empty = false;
-    }
-    if (!empty) {
-        atomic_store_explicit(&queue->sleeping, 0, memory_order_relaxed);
-    }
-    return empty;
+/* The exchanges, not plain stores, take over what a producer did before its own exchange: without
+ * that, the next look at the list need not see a push whose wake-up came while we were awake. */
+void dbos_queue_end_sleep(struct dbos_queue *queue) {
+    (void)atomic_exchange_explicit(&queue->sleeping, AWAKE, memory_order_seq_cst);
 }
 
-void dbos_queue_end_sleep(struct dbos_queue *queue) {
-    atomic_store_explicit(&queue->sleeping, 0, memory_order_relaxed);
+bool dbos_queue_prepare_sleep(struct dbos_queue *queue) {
+    uint32_t before = atomic_exchange_explicit(&queue->sleeping, ASLEEP, memory_order_seq_cst);
+    struct dbos_queue_node *head = queue->head;
+    bool empty = head == &queue->stub &&
+                 atomic_load_explicit(&head->next, memory_order_acquire) == NULL &&
+                 atomic_load_explicit(&queue->tail, memory_order_seq_cst) == head;
+    if (!empty || before == WOKEN_EARLY) {
+        dbos_queue_end_sleep(queue);
+        return false;
+    }
+    return true;
 }
 
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us) {
@@ -103,7 +109,7 @@ struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeo
     if (dbos_queue_prepare_sleep(queue)) {
         struct timespec timeout = {.tv_sec = (time_t)(timeout_us / 1000000),
                                    .tv_nsec = (long)(timeout_us % 1000000) * 1000};
-        (void)syscall(SYS_futex, &queue->sleeping, FUTEX_WAIT_PRIVATE, 1, &timeout, NULL, 0);
+        (void)syscall(SYS_futex, &queue->sleeping, FUTEX_WAIT_PRIVATE, ASLEEP, &timeout, NULL, 0);
         dbos_queue_end_sleep(queue);
     }
     return dbos_queue_pop(queue);

@@ -24,7 +24,7 @@ struct dbos_queue {
     _Alignas(64) _Atomic(struct dbos_queue_node *) tail; /* producers */
     _Alignas(64) struct dbos_queue_node *head;           /* consumer */
     struct dbos_queue_node stub;
-    _Alignas(64) _Atomic uint32_t sleeping; /* futex word: 1 = the consumer sleeps */
+    _Alignas(64) _Atomic uint32_t sleeping; /* futex word: see queue.c */
     int wake_fd; /* eventfd to write instead of a futex wake; -1 = none */
 };
 
@@ -39,7 +39,7 @@ struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeo
  * wake_fd); false = something came, do not sleep. */
 bool dbos_queue_prepare_sleep(struct dbos_queue *queue);
 void dbos_queue_end_sleep(struct dbos_queue *queue);
-/* Wake the consumer without pushing. */
+/* Wake the consumer without pushing. If it does not sleep, its next sleep ends at once. */
 void dbos_queue_wake(struct dbos_queue *queue);
 
 #endif /* DBOS_BASE_QUEUE_H */
