@@ -303,14 +303,18 @@ void dbos_assembler_fini(struct dbos_assembler *assembler) {
     DBOS_CHECK(assembler->bytes == 0 && assembler->assemblies == 0);
 }
 
+bool dbos_frame_same_task(const struct dbos_frame *a, const struct dbos_frame *b) {
+    return a->source == b->source && a->kind == b->kind && a->task_id == b->task_id &&
+           a->attempt == b->attempt && a->model_id == b->model_id &&
+           a->model_version == b->model_version;
+}
+
 static struct dbos_assembly *find_assembly(const struct dbos_assembler *assembler,
                                            const struct dbos_frame *frame) {
     struct dbos_assembly *assembly = assembler->first;
     while (assembly != NULL) {
         const struct dbos_frame *key = &assembly->frame;
-        if (key->task_id == frame->task_id && key->attempt == frame->attempt &&
-            key->kind == frame->kind && key->model_id == frame->model_id &&
-            key->model_version == frame->model_version) {
+        if (dbos_frame_same_task(key, frame)) {
             break;
         }
         assembly = assembly->next;
@@ -364,6 +368,7 @@ static void set_piece(struct dbos_assembler *assembler, struct dbos_assembly *as
     if (frame->piece == 0) {
         assembly->frame = *frame;
     }
+    assembly->frame.via = frame->via;
 }
 
 static void complete(struct dbos_assembly *assembly) {
@@ -444,12 +449,14 @@ drop:
     return err;
 }
 
-bool dbos_assembler_drop(struct dbos_assembler *assembler, uint64_t task_id, uint16_t attempt) {
+bool dbos_assembler_drop(struct dbos_assembler *assembler, uint64_t source, uint64_t task_id,
+                         uint16_t attempt) {
     bool dropped = false;
     struct dbos_assembly *assembly = assembler->first;
     while (assembly != NULL) {
         struct dbos_assembly *next = assembly->next;
-        if (assembly->frame.task_id == task_id && assembly->frame.attempt <= attempt) {
+        const struct dbos_frame *key = &assembly->frame;
+        if (key->source == source && key->task_id == task_id && key->attempt <= attempt) {
             unlink_assembly(assembler, assembly);
             dbos_assembly_close(assembly);
             dropped = true;

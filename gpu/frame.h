@@ -106,6 +106,9 @@ struct dbos_frame {
     uint16_t layout;        /* enum dbos_frame_layout */
     uint64_t deadline_us;   /* time that the task has left when the frame is sent; 0 = no limit */
     uint32_t payload_bytes; /* set by encode */
+    /* Not sent. Set by a receiver that serves several peers, zero otherwise: */
+    uint64_t source; /* who numbers the tasks; ids of two sources never mix */
+    uint64_t via;    /* the connection that the frame came by */
 };
 
 /* --- Heads of payloads (sent formats, each with its version) --------------------------------- */
@@ -233,6 +236,9 @@ enum dbos_err dbos_frame_get_hello(const void *payload, size_t payload_bytes,
 
 /* --- Assembler -------------------------------------------------------------------------------- */
 
+/* Whether two frames are of one task, model or result: what identifies it is the same. */
+bool dbos_frame_same_task(const struct dbos_frame *a, const struct dbos_frame *b);
+
 /* All pieces of one task, model or result. Owned by whoever took it; see dbos_assembly_close(). */
 struct dbos_assembly {
     struct dbos_alloc *alloc;
@@ -273,9 +279,9 @@ void dbos_assembler_init(struct dbos_assembler *assembler, struct dbos_alloc *al
 void dbos_assembler_fini(struct dbos_assembler *assembler);
 
 /* Add one piece. `payload` is a block of frame->payload_bytes taken from the assembler's allocator
- * (NULL if empty); it is given over, also on error. Pieces belong together by kind, task id,
- * attempt, model id and model version. A piece that is here already is dropped. When the last one
- * comes, *out is the assembly, now the caller's; else NULL.
+ * (NULL if empty); it is given over, also on error. Pieces belong together by source, kind, task
+ * id, attempt, model id and model version. A piece that is here already is dropped. When the last
+ * one comes, *out is the assembly, now the caller's; else NULL.
  *
  * Errors: DBOS_ERR_PROTOCOL, the piece contradicts earlier ones (they stay); DBOS_ERR_LIMIT, over
  * bytes_max or assemblies_max: the whole assembly is dropped; DBOS_ERR_NOMEM, likewise. */
@@ -284,8 +290,10 @@ enum dbos_err dbos_assembler_add_give(struct dbos_assembler *assembler,
                                       uint64_t now_ns, struct dbos_assembly **out,
                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Drop all incomplete assemblies of a task (any attempt up to `attempt`). True if there was one. */
-bool dbos_assembler_drop(struct dbos_assembler *assembler, uint64_t task_id, uint16_t attempt);
+/* Drop all incomplete assemblies of a source's task (any attempt up to `attempt`). True if there
+ * was one. */
+bool dbos_assembler_drop(struct dbos_assembler *assembler, uint64_t source, uint64_t task_id,
+                         uint16_t attempt);
 
 /* Drop one assembly whose time is over and say which; false when there is none. Call in a loop. */
 bool dbos_assembler_expire(struct dbos_assembler *assembler, uint64_t now_ns,
