@@ -33,7 +33,8 @@ void dbos_queue_init(struct dbos_queue *queue, int wake_fd);
 void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node);
 /* The oldest node, or NULL when empty (or when a push is half done; it will wake the consumer). */
 struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue);
-/* Pop, or sleep until there is something or `timeout_us` passed (then NULL). */
+/* Pop, or sleep until there is something or `timeout_us` passed. NULL means look again: the time
+ * passed, dbos_queue_wake() was called, or a push was half done. */
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us);
 /* For a consumer that sleeps on wake_fd: true = nothing is queued, sleep now (a push will write
  * wake_fd); false = something came, do not sleep. */

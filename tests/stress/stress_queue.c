@@ -1,0 +1,144 @@
+/* Many producers, one consumer, in both ways of sleeping: on the futex and on an eventfd.
+ * Goal: nothing is lost, doubled or reordered within one producer, and no wake-up is missed.
+ * Method: producers push numbered items at a seeded, uneven pace. There is always something to
+ * come, so that a sleep which lasts to its end means a missed wake-up. */
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/queue.h"
+
+enum { PRODUCERS = 4, ITEMS = 40000, SLEEP_US_MAX = 30 * 1000 * 1000 };
+
+struct item {
+    struct dbos_queue_node node; /* first: a node is an item */
+    uint32_t producer;
+    uint32_t number;
+};
+
+struct producer {
+    struct dbos_queue *queue;
+    struct item *items;
+    uint32_t id;
+};
+
+static void *produce(void *arg) {
+    struct producer *self = arg;
+    struct dbos_rng rng;
+    dbos_rng_init(&rng, self->id);
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        self->items[i].producer = self->id;
+        self->items[i].number = i;
+        dbos_queue_push(self->queue, &self->items[i].node);
+        uint64_t pause = dbos_rng_below(&rng, 1000);
+        if (pause < 2) { /* long enough that the consumer falls asleep */
+            dbos_env_posix()->ops->sleep_us(dbos_env_posix(), 200);
+        } else if (pause < 50) {
+            (void)sched_yield();
+        }
+    }
+    return NULL;
+}
+
+/* dbos_queue_wait() that fails where the whole time passed. */
+static struct dbos_queue_node *wait_within(struct dbos_queue *queue) {
+    struct dbos_env *env = dbos_env_posix();
+    uint64_t start_ns = env->ops->mono_ns(env);
+    struct dbos_queue_node *node = dbos_queue_wait(queue, SLEEP_US_MAX);
+    DBOS_CHECK((env->ops->mono_ns(env) - start_ns) / 1000 < SLEEP_US_MAX);
+    return node;
+}
+
+static struct dbos_queue_node *next_by_futex(struct dbos_queue *queue) {
+    for (;;) { /* NULL only means look again */
+        struct dbos_queue_node *node = wait_within(queue);
+        if (node != NULL) {
+            return node;
+        }
+    }
+}
+
+static struct dbos_queue_node *next_by_eventfd(struct dbos_queue *queue) {
+    for (;;) {
+        struct dbos_queue_node *node = dbos_queue_pop(queue);
+        if (node != NULL) {
+            return node;
+        }
+        if (!dbos_queue_prepare_sleep(queue)) {
+            continue;
+        }
+        struct pollfd poll_fd = {.fd = queue->wake_fd, .events = POLLIN};
+        uint64_t count = 0;
+        DBOS_CHECK(poll(&poll_fd, 1, SLEEP_US_MAX / 1000) == 1);
+        DBOS_CHECK(read(queue->wake_fd, &count, sizeof count) == (ssize_t)sizeof count);
+        dbos_queue_end_sleep(queue);
+    }
+}
+
+static void run(int wake_fd, struct item (*items)[ITEMS]) {
+    struct dbos_queue queue;
+    struct producer producers[PRODUCERS];
+    pthread_t threads[PRODUCERS];
+    uint32_t expected[PRODUCERS] = {0};
+    dbos_queue_init(&queue, wake_fd);
+    for (uint32_t i = 0; i < PRODUCERS; i++) {
+        producers[i] = (struct producer){.queue = &queue, .items = items[i], .id = i};
+        DBOS_CHECK(pthread_create(&threads[i], NULL, produce, &producers[i]) == 0);
+    }
+    for (uint32_t got = 0; got < PRODUCERS * ITEMS; got++) {
+        struct dbos_queue_node *node =
+            wake_fd < 0 ? next_by_futex(&queue) : next_by_eventfd(&queue);
+        struct item *item = (struct item *)node;
+        DBOS_CHECK(item->producer < PRODUCERS);
+        DBOS_CHECK(item->number == expected[item->producer]);
+        expected[item->producer]++;
+    }
+    for (uint32_t i = 0; i < PRODUCERS; i++) {
+        DBOS_CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    DBOS_CHECK(dbos_queue_pop(&queue) == NULL);
+}
+
+/* One thread only ever wakes; each wake-up must end a sleep, or be found by the next one. */
+struct stop {
+    struct dbos_queue *queue;
+    _Atomic bool wanted;
+};
+
+static void *stop_soon(void *arg) {
+    struct stop *stop = arg;
+    atomic_store(&stop->wanted, true);
+    dbos_queue_wake(stop->queue);
+    return NULL;
+}
+
+static void run_stop(void) {
+    struct dbos_queue queue;
+    struct stop stop = {.queue = &queue};
+    pthread_t thread;
+    dbos_queue_init(&queue, -1);
+    atomic_init(&stop.wanted, false);
+    DBOS_CHECK(pthread_create(&thread, NULL, stop_soon, &stop) == 0);
+    while (!atomic_load(&stop.wanted)) {
+        DBOS_CHECK(wait_within(&queue) == NULL);
+    }
+    DBOS_CHECK(pthread_join(thread, NULL) == 0);
+}
+
+int main(void) {
+    static struct item items[PRODUCERS][ITEMS];
+    run(-1, items);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    DBOS_CHECK(fd >= 0);
+    run(fd, items);
+    (void)close(fd);
+    for (int round = 0; round < 300; round++) {
+        run_stop();
+    }
+    (void)printf("%d items by futex, as many by eventfd, 300 stops\n", PRODUCERS * ITEMS);
+    return 0;
+}
