@@ -30,7 +30,9 @@ void dbos_key_init(struct dbos_key *key, const struct dbos_table_def *def,
         const struct dbos_column *column = &def->columns[index->columns[i]];
         bool variable = dbos_type_is_bytes((enum dbos_type)column->type);
         fixed = fixed && !variable && column->not_null;
-        bytes += variable ? 0 : (uint32_t)dbos_type_length((enum dbos_type)column->type);
+        if (!variable) {
+            bytes += (uint32_t)dbos_type_length((enum dbos_type)column->type);
+        }
     }
     *key = (struct dbos_key){
         .def = def,
