@@ -12,7 +12,13 @@
 #include "base/err.h"
 #include "base/queue.h"
 
-enum { PRODUCERS = 4, ITEMS = 40000, SLEEP_US_MAX = 30 * 1000 * 1000 };
+enum {
+    PRODUCERS = 4,
+    ITEMS = 40000,
+    PINGS = 40000,
+    PING_DELAY_NS_MAX = 20000, /* around the time that a consumer spins before it sleeps */
+    SLEEP_US_MAX = 30 * 1000 * 1000,
+};
 
 struct item {
     struct dbos_queue_node node; /* first: a node is an item */
@@ -103,6 +109,48 @@ static void run(int wake_fd, struct item (*items)[ITEMS]) {
     DBOS_CHECK(dbos_queue_pop(&queue) == NULL);
 }
 
+/* One item at a time, pushed just when the consumer is about to sleep: no later push makes up for a
+ * missed wake-up here. */
+struct ping {
+    struct dbos_queue *queue;
+    _Atomic uint32_t taken;
+};
+
+static void *ping(void *arg) {
+    struct ping *self = arg;
+    struct dbos_env *env = dbos_env_posix();
+    struct item item;
+    struct dbos_rng rng;
+    dbos_rng_init(&rng, 11);
+    for (uint32_t i = 0; i < PINGS; i++) {
+        uint64_t end_ns = env->ops->mono_ns(env) + dbos_rng_below(&rng, PING_DELAY_NS_MAX);
+        while (env->ops->mono_ns(env) < end_ns) {
+        }
+        item = (struct item){.number = i}; /* ours again once it was popped */
+        dbos_queue_push(self->queue, &item.node);
+        while (atomic_load(&self->taken) != i + 1) {
+            (void)sched_yield();
+        }
+    }
+    return NULL;
+}
+
+static void run_pings(int wake_fd) {
+    struct dbos_queue queue;
+    struct ping state = {.queue = &queue};
+    pthread_t thread;
+    dbos_queue_init(&queue, wake_fd);
+    atomic_init(&state.taken, 0);
+    DBOS_CHECK(pthread_create(&thread, NULL, ping, &state) == 0);
+    for (uint32_t i = 0; i < PINGS; i++) {
+        struct dbos_queue_node *node =
+            wake_fd < 0 ? next_by_futex(&queue) : next_by_eventfd(&queue);
+        DBOS_CHECK(((struct item *)node)->number == i);
+        atomic_store(&state.taken, i + 1);
+    }
+    DBOS_CHECK(pthread_join(thread, NULL) == 0);
+}
+
 /* One thread only ever wakes; each wake-up must end a sleep, or be found by the next one. */
 struct stop {
     struct dbos_queue *queue;
@@ -132,13 +180,16 @@ static void run_stop(void) {
 int main(void) {
     static struct item items[PRODUCERS][ITEMS];
     run(-1, items);
+    run_pings(-1);
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     DBOS_CHECK(fd >= 0);
     run(fd, items);
+    run_pings(fd);
     (void)close(fd);
     for (int round = 0; round < 300; round++) {
         run_stop();
     }
-    (void)printf("%d items by futex, as many by eventfd, 300 stops\n", PRODUCERS * ITEMS);
+    (void)printf("%d items and %d pings by futex, as many by eventfd, 300 stops\n",
+                 PRODUCERS * ITEMS, PINGS);
     return 0;
 }
