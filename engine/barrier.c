@@ -1,0 +1,94 @@
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/engine_internal.h"
+
+/* One barrier runs at most so many requests, so that single-partition work is not starved. */
+enum { REQUESTS_PER_BARRIER = 64, SPINS_BEFORE_SLEEP = 2000 };
+
+void dbos_barrier_init(struct dbos_barrier *barrier) {
+    dbos_queue_init(&barrier->queue, -1);
+    atomic_init(&barrier->requested, 0);
+    atomic_init(&barrier->arrived, 0);
+    atomic_init(&barrier->generation, 0);
+    atomic_init(&barrier->executed, 0);
+    barrier->txn = NULL;
+}
+
+static void push_park_nodes(struct dbos_engine *engine) {
+    for (uint32_t i = 0; i < engine->partition_count; i++) {
+        dbos_queue_push(&engine->partitions[i].queue, &engine->partitions[i].park);
+    }
+}
+
+void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request) {
+    dbos_queue_push(&engine->barrier.queue, &request->node);
+    if (atomic_exchange(&engine->barrier.requested, 1) == 0) {
+        push_park_nodes(engine);
+    } /* else they are on their way, and the leader looks again before it lets go */
+}
+
+/* Every partition is parked: the tables are ours until the generation changes. Returns whether the
+ * queue was emptied. */
+static bool run_queued(struct dbos_engine *engine) {
+    struct dbos_barrier *barrier = &engine->barrier;
+    for (uint32_t i = 0; i < REQUESTS_PER_BARRIER; i++) {
+        struct dbos_queue_node *node = dbos_queue_pop(&barrier->queue);
+        if (node == NULL) {
+            return true;
+        }
+        struct dbos_request *request = (struct dbos_request *)(void *)node;
+        dbos_execute(engine, barrier->txn, request);
+        atomic_fetch_add_explicit(&barrier->executed, 1, memory_order_relaxed);
+        request->on_done(request);
+    }
+    return false;
+}
+
+static void release(struct dbos_barrier *barrier) {
+    atomic_store(&barrier->arrived, 0);
+    atomic_fetch_add(&barrier->generation, 1);
+    (void)syscall(SYS_futex, &barrier->generation, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Something is queued, or a push is half done. Only the leader asks: it is the queue's consumer. */
+static bool has_more(struct dbos_barrier *barrier) {
+    return atomic_load(&barrier->queue.tail) != barrier->queue.head;
+}
+
+/* Run what is queued and let the partitions go on. Lowering `requested` and then looking again closes
+ * the gap in which a submitter saw it up and relied on this barrier: either the leader sees its
+ * request now, or the submitter sees `requested` down and calls the partitions itself. */
+static void lead(struct dbos_engine *engine) {
+    struct dbos_barrier *barrier = &engine->barrier;
+    if (run_queued(engine) && !has_more(barrier)) {
+        atomic_store(&barrier->requested, 0);
+        if (!has_more(barrier) || atomic_exchange(&barrier->requested, 1) != 0) {
+            release(barrier);
+            return;
+        }
+    }
+    release(barrier);
+    push_park_nodes(engine);
+}
+
+void dbos_barrier_arrive(struct dbos_engine *engine) {
+    struct dbos_barrier *barrier = &engine->barrier;
+    uint32_t generation = atomic_load(&barrier->generation);
+    if (atomic_fetch_add(&barrier->arrived, 1) + 1 == engine->partition_count) {
+        lead(engine);
+        return;
+    }
+    for (uint32_t spin = 0; spin < SPINS_BEFORE_SLEEP; spin++) {
+        if (atomic_load(&barrier->generation) != generation) {
+            return;
+        }
+        __builtin_ia32_pause();
+    }
+    while (atomic_load(&barrier->generation) == generation) {
+        (void)syscall(SYS_futex, &barrier->generation, FUTEX_WAIT_PRIVATE, generation, NULL, NULL,
+                      0);
+    }
+}

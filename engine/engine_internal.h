@@ -1,0 +1,96 @@
+/* What the engine's own files share: partitions, the barrier, and who owns what.
+ *
+ *   struct dbos_engine
+ *     ├── store, log, procs, clock          one each
+ *     ├── partitions[n]: thread, queue, txn  requests run here, one after the other
+ *     ├── barrier: queue, txn                requests that need all partitions
+ *     ├── archive: thread, queue             provenance queries wait here, not in a partition
+ *     └── dispatcher: thread                 tasks out, results in
+ *
+ * Thread: each field says whose it is. Memory: the engine's allocator. */
+#ifndef DBOS_ENGINE_ENGINE_INTERNAL_H
+#define DBOS_ENGINE_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+
+struct dbos_dispatcher;
+struct dbos_archive_service;
+
+struct dbos_partition {
+    struct dbos_engine *engine;
+    uint32_t index;
+    pthread_t thread;
+    bool running;
+    struct dbos_queue queue;     /* of requests, `park` and `stop` */
+    struct dbos_queue_node park; /* pushed to say: come to the barrier */
+    struct dbos_queue_node stop;
+    struct dbos_txn *txn;
+    _Atomic uint64_t executed; /* requests, for dbosctl status */
+};
+
+/* All partitions arrive; the last one to come runs what is queued with all of them in hand; then all
+ * go on. Requests that come meanwhile share the next one. */
+struct dbos_barrier {
+    struct dbos_queue queue;     /* consumed by the partition that runs the barrier */
+    _Atomic uint32_t requested;  /* 1 = the park nodes are out */
+    _Atomic uint32_t arrived;
+    _Atomic uint32_t generation; /* futex word: changes when the partitions may go on */
+    struct dbos_txn *txn;
+    _Atomic uint64_t executed;
+};
+
+struct dbos_engine {
+    struct dbos_alloc *alloc;        /* of the owner */
+    struct dbos_alloc storage_alloc; /* tables, objects, catalogue */
+    struct dbos_alloc session_alloc; /* sessions, requests, replies, plans */
+    struct dbos_alloc log_alloc;
+    struct dbos_alloc procs_alloc;
+    struct dbos_engine_options options;
+    char data_dir[512];
+    char program_dir[512];
+    struct dbos_env *env;
+    struct dbos_objects *objects;
+    struct dbos_store *store;
+    struct dbos_log *log;
+    struct dbos_procs *procs;
+    pthread_mutex_t clock_lock;
+    struct dbos_clock clock;
+    _Atomic uint64_t next_session;
+    _Atomic uint32_t next_any; /* spreads requests that any partition can run */
+    uint32_t partition_count;
+    struct dbos_partition *partitions;
+    struct dbos_barrier barrier;
+    struct dbos_archive_service *archive;
+    struct dbos_dispatcher *dispatcher;
+    void (*on_durable)(void *arg);
+    void *on_durable_arg;
+    struct dbos_recovery recovery; /* what start-up found */
+};
+
+/* execute.c: run one request as one transaction and fill its outcome; does not call on_done. */
+void dbos_execute(struct dbos_engine *engine, struct dbos_txn *txn, struct dbos_request *request);
+
+/* partition.c */
+enum dbos_err dbos_partition_start(struct dbos_partition *partition,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_partition_stop(struct dbos_partition *partition);
+
+/* barrier.c */
+void dbos_barrier_init(struct dbos_barrier *barrier);
+/* Queue a request and call the partitions, unless they are called already. Any thread. */
+void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request);
+/* A partition has met its park node: wait, or run the barrier when it is the last to come. */
+void dbos_barrier_arrive(struct dbos_engine *engine);
+
+/* archive_service.c: a thread that answers provenance queries and tells the archiver how far the log
+ * is durable. */
+enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
+                                         struct dbos_archive_service **out,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_archive_service_submit(struct dbos_archive_service *service,
+                                 struct dbos_request *request);
+void dbos_archive_service_stop(struct dbos_archive_service *service); /* NULL is allowed */
+
+#endif /* DBOS_ENGINE_ENGINE_INTERNAL_H */

@@ -1,0 +1,340 @@
+/* One request, run as one transaction: begin, statements, commit or abort, reply. */
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/engine_internal.h"
+#include "engine/idempotency.h"
+#include "engine/task_result.h"
+#include "engine/tasks.h"
+#include "engine/wire.h"
+
+struct execution {
+    struct dbos_engine *engine;
+    struct dbos_txn *txn;
+    struct dbos_request *request;
+    struct dbos_run run;
+    bool did_ddl;
+    bool did_write; /* a statement that is not read-only ran */
+};
+
+/* Writes rows into the reply as DataRow messages. */
+struct reply_sink {
+    struct dbos_sink sink; /* first: the runner hands a pointer to it */
+    struct dbos_buf *reply;
+    const int16_t *formats;
+    uint32_t format_count;
+    uint64_t rows;
+    uint64_t rows_max; /* 0 = all */
+};
+
+static enum dbos_err put_row(struct dbos_sink *base, const struct dbos_datum *datums,
+                             uint32_t count, struct dbos_errinfo *info) {
+    struct reply_sink *sink = (struct reply_sink *)(void *)base;
+    dbos_wire_put_row(sink->reply, datums, count, sink->formats, sink->format_count);
+    sink->rows++;
+    if (sink->reply->failed) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the result");
+    }
+    if (sink->reply->size_bytes > DBOS_RESULT_BYTES_MAX) {
+        enum dbos_err err = dbos_fail(info, DBOS_ERR_LIMIT, "the result is larger than %d bytes",
+                                      DBOS_RESULT_BYTES_MAX);
+        dbos_err_hint(info, "Ask for fewer rows: a WHERE clause, or LIMIT and OFFSET.");
+        return err;
+    }
+    return DBOS_OK;
+}
+
+static void init_run(struct execution *x) {
+    struct dbos_request *request = x->request;
+    struct dbos_env *env = x->engine->env;
+    x->run = (struct dbos_run){
+        .txn = x->txn,
+        .procs = x->engine->procs,
+        .user = request->session->user,
+        .cancel = &request->cancel,
+        .deadline_ns =
+            request->timeout_us == 0 ? 0 : env->ops->mono_ns(env) + request->timeout_us * 1000,
+        .env = env,
+    };
+}
+
+/* A plan that was made for an older catalogue is made again from its text: DDL came in between. It
+ * must still want the same parameters, give the same columns and run here. */
+static enum dbos_err refresh_plan(struct execution *x, struct dbos_request_statement *statement,
+                                  struct dbos_errinfo *info) {
+    struct dbos_catalog *catalog = dbos_txn_catalog(x->txn);
+    if (dbos_plan_catalog_version(statement->plan) == catalog->version) {
+        return DBOS_OK;
+    }
+    const enum dbos_type *types = NULL;
+    const struct dbos_result_column *old_columns = NULL;
+    const struct dbos_result_column *new_columns = NULL;
+    uint32_t type_count = dbos_plan_parameters(statement->plan, &types);
+    uint32_t old_count = dbos_plan_columns(statement->plan, &old_columns);
+    struct dbos_script *script = NULL;
+    struct dbos_plan *plan = NULL;
+    enum dbos_err err = dbos_script_parse(&x->engine->session_alloc,
+                                          dbos_plan_text(statement->plan), &script, info);
+    if (err == DBOS_OK) {
+        err = dbos_plan_make(&x->engine->session_alloc, catalog, x->engine->procs, script, 0, types,
+                             type_count, &plan, info);
+    }
+    if (script != NULL) {
+        dbos_script_close(script); /* the plan keeps its own reference */
+    }
+    if (err != DBOS_OK) {
+        return err;
+    }
+    uint32_t new_count = dbos_plan_columns(plan, &new_columns);
+    bool same = new_count == old_count;
+    for (uint32_t i = 0; same && i < new_count; i++) {
+        same = new_columns[i].type == old_columns[i].type;
+    }
+    if (!same) {
+        dbos_plan_unref(plan);
+        return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "cached plan must not change result type");
+    }
+    dbos_plan_unref(statement->plan);
+    statement->plan = plan;
+    return DBOS_OK;
+}
+
+/* After DDL the same statement may have to run elsewhere; the transaction says so (55P04) unless it
+ * only reads, where a part of the rows would be a silent wrong answer. */
+static enum dbos_err check_route(struct execution *x,
+                                 const struct dbos_request_statement *statement,
+                                 struct dbos_errinfo *info) {
+    uint32_t partition = dbos_txn_partition(x->txn);
+    if (partition == DBOS_PARTITION_ALL) {
+        return DBOS_OK;
+    }
+    enum dbos_route_kind kind = DBOS_ROUTE_ANY;
+    uint32_t slot = 0;
+    enum dbos_err err = dbos_plan_route(statement->plan, statement->parameters,
+                                        statement->parameter_count, &kind, &slot, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    if (kind == DBOS_ROUTE_BARRIER ||
+        (kind == DBOS_ROUTE_ONE &&
+         dbos_store_partition_of(x->engine->store, slot) != partition)) {
+        return dbos_fail(info, DBOS_ERR_STALE_PLAN, "the catalogue has changed: run it again");
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err run_statement(struct execution *x, struct dbos_request_statement *statement,
+                                   struct dbos_errinfo *info) {
+    struct dbos_buf *reply = &x->request->reply;
+    bool is_stale =
+        dbos_plan_catalog_version(statement->plan) != dbos_txn_catalog(x->txn)->version;
+    if (is_stale) {
+        enum dbos_err err = refresh_plan(x, statement, info);
+        if (err == DBOS_OK) {
+            err = check_route(x, statement, info);
+        }
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    const struct dbos_plan *plan = statement->plan;
+    const struct dbos_result_column *columns = NULL;
+    uint32_t column_count = dbos_plan_columns(plan, &columns);
+    if (statement->describe && column_count != 0) {
+        dbos_wire_put_row_description(reply, columns, column_count, statement->formats,
+                                      statement->format_count);
+    }
+    if (dbos_plan_kind(plan) == DBOS_STATEMENT_CALL) {
+        dbos_txn_statement(x->txn, dbos_plan_statement_id(plan), dbos_plan_text(plan));
+    }
+    size_t rows_start = reply->size_bytes;
+    struct reply_sink sink = {
+        .sink = {.row = put_row},
+        .reply = reply,
+        .formats = statement->formats,
+        .format_count = statement->format_count,
+    };
+    uint64_t rows = 0;
+    enum dbos_err err = dbos_plan_run(plan, &x->run, statement->parameters,
+                                      statement->parameter_count, &sink.sink, &rows, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    if (sink.rows != 0) {
+        size_t bytes = reply->size_bytes - rows_start;
+        dbos_txn_note_egress(x->txn, sink.rows, bytes,
+                             dbos_hash64(0, reply->data + rows_start, bytes));
+    }
+    char tag[64];
+    dbos_plan_tag(plan, rows, tag, sizeof tag);
+    dbos_wire_put_complete(reply, tag);
+    x->did_ddl = x->did_ddl || dbos_plan_kind(plan) == DBOS_STATEMENT_DDL;
+    x->did_write = x->did_write || !dbos_plan_is_read_only(plan);
+    return DBOS_OK;
+}
+
+static enum dbos_err run_planned(struct execution *x, struct dbos_errinfo *info) {
+    for (uint32_t i = 0; i < x->request->statement_count; i++) {
+        enum dbos_err err = run_statement(x, &x->request->statements[i], info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err run_script_statement(struct execution *x, uint32_t i,
+                                          struct dbos_errinfo *info) {
+    struct dbos_script *script = x->request->script;
+    enum dbos_statement_kind kind = dbos_script_kind(script, i);
+    if (kind == DBOS_STATEMENT_EMPTY || kind == DBOS_STATEMENT_SET) {
+        return DBOS_OK; /* the session has applied its settings */
+    }
+    if (kind == DBOS_STATEMENT_SHOW || kind == DBOS_STATEMENT_ARCHIVE) {
+        return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED,
+                         "%s among several statements in one message is not supported",
+                         kind == DBOS_STATEMENT_SHOW ? "SHOW" : "a provenance query");
+    }
+    struct dbos_request_statement statement = {.describe = true};
+    enum dbos_err err = dbos_plan_make(&x->engine->session_alloc, dbos_txn_catalog(x->txn),
+                                       x->engine->procs, script, i, NULL, 0, &statement.plan, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    err = run_statement(x, &statement, info);
+    dbos_plan_unref(statement.plan);
+    return err;
+}
+
+static enum dbos_err run_script(struct execution *x, struct dbos_errinfo *info) {
+    uint32_t count = dbos_script_count(x->request->script);
+    for (uint32_t i = 0; i < count; i++) {
+        enum dbos_err err = run_script_statement(x, i, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
+    if (atomic_load_explicit(&x->request->cancel, memory_order_relaxed) != 0) {
+        return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
+    }
+    switch (x->request->kind) {
+    case DBOS_REQUEST_STATEMENTS:
+        return run_planned(x, info);
+    case DBOS_REQUEST_SCRIPT:
+        return run_script(x, info);
+    case DBOS_REQUEST_TASK:
+        return dbos_task_result_run(&x->run, x->request, info);
+    case DBOS_REQUEST_ARCHIVE:
+        break;
+    }
+    return dbos_fail(info, DBOS_ERR_INTERNAL, "request of kind %d in a partition",
+                     (int)x->request->kind);
+}
+
+/* The record names the procedure when the request is one call of it. */
+static void describe_call(struct execution *x, struct dbos_txn_call *call) {
+    struct dbos_request *request = x->request;
+    *call = (struct dbos_txn_call){.session = request->session, .request = request->number};
+    if (request->kind == DBOS_REQUEST_TASK) {
+        dbos_task_result_describe(x->engine->store, request, call);
+        return;
+    }
+    if (request->kind != DBOS_REQUEST_STATEMENTS || request->statement_count != 1) {
+        return;
+    }
+    const struct dbos_request_statement *statement = &request->statements[0];
+    const struct dbos_procedure_info *procedure = dbos_plan_procedure(statement->plan);
+    if (procedure != NULL) {
+        call->procedure = procedure->id;
+        call->procedure_version = procedure->version;
+    }
+    call->arguments = statement->parameters;
+    call->argument_count = statement->parameter_count;
+    call->read_only = dbos_plan_is_read_only(statement->plan);
+}
+
+/* What the reply must wait for (decision 3). A write waits for its own record; a reader, and an
+ * error, for the writes that it saw; under provenance_reads = strict for its own record too. */
+static void set_gate(struct execution *x, uint64_t position, uint64_t seen) {
+    struct dbos_request *request = x->request;
+    bool wrote = request->outcome == DBOS_OK && x->did_write;
+    request->position = position;
+    request->gate_position = seen;
+    if (position != 0 && (wrote || x->engine->options.strict_reads)) {
+        request->gate_position = position;
+    }
+    if (x->engine->options.durability == DBOS_DURABILITY_ASYNC) {
+        request->gate_position = 0;
+    }
+}
+
+static void finish_ddl(struct execution *x, bool committed) {
+    if (dbos_txn_partition(x->txn) != DBOS_PARTITION_ALL) {
+        return;
+    }
+    if (committed) {
+        dbos_procs_committed(x->engine->procs);
+    } else {
+        dbos_procs_aborted(x->engine->procs);
+    }
+}
+
+static void fail_request(struct execution *x, enum dbos_err err, size_t reply_start) {
+    struct dbos_request *request = x->request;
+    uint64_t seen = dbos_txn_seen_position(x->txn);
+    uint64_t position = 0;
+    if (err == DBOS_ERR_STALE_PLAN) {
+        dbos_txn_forget(x->txn);
+    } else {
+        position = dbos_txn_abort(x->txn, err);
+    }
+    finish_ddl(x, false);
+    request->outcome = err;
+    /* Nothing of a failed transaction is shown but its error. */
+    dbos_buf_reset(&request->reply);
+    request->reply.size_bytes = reply_start;
+    if (err != DBOS_ERR_STALE_PLAN && request->kind != DBOS_REQUEST_TASK) {
+        dbos_wire_put_error(&request->reply, "ERROR", &request->error);
+    }
+    set_gate(x, position, seen);
+}
+
+void dbos_execute(struct dbos_engine *engine, struct dbos_txn *txn,
+                  struct dbos_request *request) {
+    struct execution x = {.engine = engine, .txn = txn, .request = request};
+    struct dbos_txn_call call;
+    size_t reply_start = request->reply.size_bytes;
+    uint64_t position = 0;
+    init_run(&x);
+    describe_call(&x, &call);
+    dbos_txn_begin(txn, &call);
+    request->outcome = DBOS_OK;
+    bool replayed = false;
+    enum dbos_err err = dbos_idempotency_begin(&x.run, request, &replayed, &request->error);
+    if (err == DBOS_OK && !replayed) {
+        err = run_body(&x, &request->error);
+        if (err == DBOS_OK) {
+            err = dbos_idempotency_end(&x.run, request, reply_start, &request->error);
+        }
+    }
+    if (err == DBOS_OK) {
+        uint64_t seen = dbos_txn_seen_position(txn);
+        x.did_write = x.did_write || dbos_txn_has_writes(txn);
+        struct dbos_outbox_batch tasks;
+        err = dbos_txn_commit(txn, &position, &request->error);
+        if (err == DBOS_OK) {
+            finish_ddl(&x, true);
+            dbos_outbox_take(txn, &tasks);
+            if (tasks.task_count != 0 || tasks.piece_count != 0) {
+                dbos_dispatcher_committed(engine->dispatcher, &tasks, position);
+            }
+            set_gate(&x, position, seen);
+            return;
+        }
+    }
+    fail_request(&x, err, reply_start);
+}

@@ -1,0 +1,127 @@
+#include "engine/idempotency.h"
+
+#include <string.h>
+
+enum { COLUMN_KEY, COLUMN_USERNAME, COLUMN_DIGEST, COLUMN_REPLY, COLUMN_COMMITTED, COLUMNS };
+
+static struct dbos_datum key_datum(const char *key) {
+    return dbos_datum_bytes(DBOS_TYPE_TEXT, key, strlen(key));
+}
+
+uint32_t dbos_idempotency_slot(const char *key) {
+    struct dbos_datum datum = key_datum(key);
+    return dbos_slot_of(&datum);
+}
+
+/* What was asked: the statements' texts, their parameters and the result formats. */
+static enum dbos_err put_request(const struct dbos_request *request, struct dbos_buf *buf,
+                                 struct dbos_errinfo *info) {
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        const struct dbos_request_statement *statement = &request->statements[i];
+        dbos_buf_put_text(buf, dbos_plan_text(statement->plan));
+        for (uint32_t p = 0; p < statement->parameter_count; p++) {
+            dbos_datum_put(buf, &statement->parameters[p], false);
+        }
+        dbos_buf_put_sized(buf, statement->formats, statement->format_count * sizeof(int16_t));
+    }
+    if (request->script != NULL) {
+        for (uint32_t i = 0; i < dbos_script_count(request->script); i++) {
+            if (dbos_script_kind(request->script, i) != DBOS_STATEMENT_SET) {
+                struct dbos_bytes text = dbos_script_text(request->script, i);
+                dbos_buf_put_sized(buf, text.data, text.size_bytes);
+            }
+        }
+    }
+    return buf->failed ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for an idempotency key")
+                       : DBOS_OK;
+}
+
+static enum dbos_err request_digest(const struct dbos_request *request,
+                                    struct dbos_hash128 *out, struct dbos_errinfo *info) {
+    struct dbos_buf buf;
+    dbos_buf_init(&buf, request->reply.alloc);
+    enum dbos_err err = put_request(request, &buf, info);
+    if (err == DBOS_OK) {
+        *out = dbos_hash128(0, buf.data, buf.size_bytes);
+    }
+    dbos_buf_fini(&buf);
+    return err;
+}
+
+static struct dbos_row *find_key(const struct dbos_run *run, const struct dbos_datum *key,
+                                 struct dbos_table_def **out_def) {
+    struct dbos_store *store = dbos_txn_store(run->txn);
+    uint32_t partition = dbos_store_partition_of(store, dbos_slot_of(key));
+    struct dbos_table *table = dbos_txn_table(run->txn, DBOS_TABLE_IDEMPOTENCY, partition);
+    DBOS_CHECK(table != NULL); /* routing has seen to it */
+    *out_def = dbos_table_def_of(table);
+    return dbos_table_find(table, 0, key);
+}
+
+static bool same_bytes(const struct dbos_datum *datum, const void *data, size_t size_bytes) {
+    return datum->bytes.size_bytes == size_bytes &&
+           memcmp(datum->bytes.data, data, size_bytes) == 0;
+}
+
+enum dbos_err dbos_idempotency_begin(const struct dbos_run *run, struct dbos_request *request,
+                                     bool *out_replayed, struct dbos_errinfo *info) {
+    *out_replayed = false;
+    if (request->idempotency_key == NULL) {
+        return DBOS_OK;
+    }
+    struct dbos_hash128 digest;
+    enum dbos_err err = request_digest(request, &digest, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    struct dbos_datum key = key_datum(request->idempotency_key);
+    struct dbos_table_def *def = NULL;
+    struct dbos_row *row = find_key(run, &key, &def);
+    if (row == NULL) {
+        dbos_txn_note_absent(run->txn, DBOS_TABLE_IDEMPOTENCY, def->indexes[0].id, &key, 1);
+        return DBOS_OK;
+    }
+    dbos_txn_note_read(run->txn, DBOS_TABLE_IDEMPOTENCY, row);
+    struct dbos_datum user = dbos_row_column(def, row, COLUMN_USERNAME);
+    struct dbos_datum kept = dbos_row_column(def, row, COLUMN_DIGEST);
+    if (!same_bytes(&user, run->user, strlen(run->user)) ||
+        !same_bytes(&kept, &digest, sizeof digest)) {
+        err = dbos_fail(info, DBOS_ERR_INVALID_PARAMETER,
+                        "idempotency key \"%s\" was used for another call",
+                        request->idempotency_key);
+        dbos_err_hint(info, "Use a new key for each call that is meant to have an effect.");
+        return err;
+    }
+    struct dbos_datum reply = dbos_row_column(def, row, COLUMN_REPLY);
+    dbos_buf_put(&request->reply, reply.bytes.data, reply.bytes.size_bytes);
+    *out_replayed = !request->reply.failed;
+    return request->reply.failed ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the reply")
+                                 : DBOS_OK;
+}
+
+enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_request *request,
+                                   size_t reply_start, struct dbos_errinfo *info) {
+    if (request->idempotency_key == NULL) {
+        return DBOS_OK;
+    }
+    size_t reply_bytes = request->reply.size_bytes - reply_start;
+    if (reply_bytes > DBOS_COLUMN_BYTES_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT,
+                         "the reply to a call with an idempotency key is %zu bytes: the limit is %d",
+                         reply_bytes, DBOS_COLUMN_BYTES_MAX);
+    }
+    struct dbos_hash128 digest;
+    enum dbos_err err = request_digest(request, &digest, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    struct dbos_datum datums[COLUMNS];
+    datums[COLUMN_KEY] = key_datum(request->idempotency_key);
+    datums[COLUMN_USERNAME] = dbos_datum_bytes(DBOS_TYPE_TEXT, run->user, strlen(run->user));
+    datums[COLUMN_DIGEST] = dbos_datum_bytes(DBOS_TYPE_BYTEA, &digest, sizeof digest);
+    datums[COLUMN_REPLY] =
+        dbos_datum_bytes(DBOS_TYPE_BYTEA, request->reply.data + reply_start, reply_bytes);
+    datums[COLUMN_COMMITTED] = dbos_datum_int(DBOS_TYPE_INT8, dbos_txn_now_us(run->txn));
+    struct dbos_row *row = NULL;
+    return dbos_txn_insert(run->txn, DBOS_TABLE_IDEMPOTENCY, datums, &row, info);
+}

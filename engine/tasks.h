@@ -1,0 +1,58 @@
+/* The dispatcher: takes committed tasks to a worker and brings their results back as transactions.
+ *
+ *                    all pieces here,                    result or error frame,
+ *   COLLECTING ──────────────────────▶ READY ──▶ SENT ──────────────────────────▶ FINISHING ──▶ gone
+ *                    log durable         ▲        │ lease over, worker lost           │
+ *                                        └────────┘ (attempt + 1, back-off)           │
+ *        deadline over: any state ────────────────────────────────────────────────────┘
+ *
+ * Everything here is volatile: the truth is in dbos.task and dbos.task_piece, and after a restart
+ * every open task is sent again. A result takes effect once, because finishing looks at the task's row
+ * in its own transaction.
+ *
+ * Thread: one thread of its own; committed, scanned and wake by any thread.
+ * Memory: from the engine's allocator; payloads are references to the rows' objects. */
+#ifndef DBOS_ENGINE_TASKS_H
+#define DBOS_ENGINE_TASKS_H
+
+#include "engine/request.h"
+
+struct dbos_engine;
+struct dbos_dispatcher;
+
+enum { DBOS_TASK_ERROR_BYTES = 256 };
+
+/* One way to finish a task; the engine runs it like any request (kind TASK). */
+struct dbos_task_outcome {
+    struct dbos_request request; /* first; request.owner = this */
+    struct dbos_dispatcher *dispatcher;
+    uint64_t task_id;
+    struct dbos_task_result result; /* pieces borrow from `bytes` */
+    struct dbos_task_result_piece *pieces;
+    struct dbos_buf bytes;
+    bool failed; /* `error` says why */
+    bool mark_only;
+    char error[DBOS_TASK_ERROR_BYTES];
+    bool already; /* out: it had been finished before */
+    struct dbos_session_info session;
+    char user[DBOS_NAME_BYTES];
+};
+
+enum dbos_err dbos_dispatcher_start(struct dbos_engine *engine, struct dbos_dispatcher **out,
+                                    struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Stops the thread and the worker process. NULL is allowed. */
+void dbos_dispatcher_stop(struct dbos_dispatcher *dispatcher);
+/* What a transaction with this position has submitted; takes over the batch's references. Sent on
+ * when the position is durable. */
+void dbos_dispatcher_committed(struct dbos_dispatcher *dispatcher,
+                               const struct dbos_outbox_batch *batch, uint64_t position);
+/* The watermark has moved. Must not block. */
+void dbos_dispatcher_wake(struct dbos_dispatcher *dispatcher);
+
+struct dbos_dispatcher_stats {
+    uint64_t open, sent, done, failed, retried;
+    bool worker_connected;
+};
+void dbos_dispatcher_stats(struct dbos_dispatcher *dispatcher, struct dbos_dispatcher_stats *out);
+
+#endif /* DBOS_ENGINE_TASKS_H */
