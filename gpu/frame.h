@@ -173,11 +173,16 @@ struct dbos_frame_hello {
     uint64_t assembled_bytes_max; /* of all tasks that wait for pieces or run; 0 from a database */
     uint64_t model_bytes_max;     /* of all loaded models; 0 from a database */
     uint32_t queue_max;           /* tasks that may wait */
-    uint32_t reserved[7];
+    uint32_t reserved;
+    /* From a database: identifies it for good (not the connection). Task and model ids are unique
+     * within a source; 0 = one that ends with this connection. */
+    uint64_t source;
+    uint32_t reserved2[4];
     char name[32];    /* NUL-terminated */
     char backend[32]; /* NUL-terminated; empty from a database */
 };
 static_assert(sizeof(struct dbos_frame_hello) == 128, "sent format");
+static_assert(offsetof(struct dbos_frame_hello, source) == 40, "sent format");
 
 /* --- Codec ------------------------------------------------------------------------------------ */
 
