@@ -24,15 +24,12 @@ static bool is_integer_like(uint8_t type) {
 
 void dbos_key_init(struct dbos_key *key, const struct dbos_table_def *def,
                    const struct dbos_index_def *index) {
-    uint32_t bytes = 0;
+    int32_t bytes = 0;
     bool fixed = true;
     for (uint32_t i = 0; i < index->column_count; i++) {
         const struct dbos_column *column = &def->columns[index->columns[i]];
-        bool variable = dbos_type_is_bytes((enum dbos_type)column->type);
-        fixed = fixed && !variable && column->not_null;
-        if (!variable) {
-            bytes += (uint32_t)dbos_type_length((enum dbos_type)column->type);
-        }
+        fixed = fixed && column->not_null && !dbos_type_is_bytes((enum dbos_type)column->type);
+        bytes += dbos_type_length((enum dbos_type)column->type);
     }
     *key = (struct dbos_key){
         .def = def,
