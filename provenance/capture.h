@@ -1,8 +1,9 @@
 /* Capture: builds one transaction's record while it runs.
  *
- * Ids only for reads; consecutive blocks of a table become runs; a block read twice in one statement
- * is written once (a small direct-mapped cache). Sessions and statement texts are defined in the
- * first record of this capture (one capture per partition) that needs them, and named by id later.
+ * Ids only for reads; consecutive blocks of a table become runs; a block read twice in one
+ * statement is written once (a small direct-mapped cache). Sessions and statement texts are defined
+ * in the first record of this capture (one capture per partition) that needs them, and named by id
+ * later; what falls out of a bounded cache is defined again. Session texts are cut at 1,024 bytes.
  *
  * Thread: the partition's thread; under the barrier the thread that runs it.
  * Memory: two buffers from the allocator, reused from transaction to transaction. */
@@ -51,14 +52,17 @@ bool dbos_capture_has_writes(const struct dbos_capture *capture);
 /* Out of memory at some call since begin: the transaction must abort with DBOS_ERR_NOMEM. */
 bool dbos_capture_failed(const struct dbos_capture *capture);
 
+/* Bytes of events and definitions so far. */
+size_t dbos_capture_bytes(const struct dbos_capture *capture);
+
 /* Make sure that dbos_capture_finish() can not fail: memory for the whole record. */
 enum dbos_err dbos_capture_reserve(struct dbos_capture *capture, size_t head_bytes) DBOS_MUST_USE;
 /* Bytes of the framed record with this head (an upper bound). */
 size_t dbos_capture_record_bytes_max(const struct dbos_capture *capture,
                                      const struct dbos_record_head *head);
 /* Write the framed record (length, CRC, head, definitions, events) to `to`, which has room for
- * ..._bytes_max(); returns its size. `aborted`: write events are left out. The session and texts that
- * it defines count as known from now on. */
+ * ..._bytes_max(); returns its size. `aborted`: write events are left out. The session and texts
+ * that it defines count as known from now on. */
 size_t dbos_capture_finish(struct dbos_capture *capture, const struct dbos_record_head *head,
                            const struct dbos_session_info *session, uint8_t *to);
 

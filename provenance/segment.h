@@ -1,19 +1,28 @@
 /* Log segments on disk: sectors, batches, headers, and the reader that recovery and the archiver
  * share. The writer is txn/log.h. docs/formats/log.md says every byte.
  *
- *   segment file  <dir>/log/00000001.seg, pre-zeroed, DBOS_SEGMENT_BYTES
+ *   segment file  <dir>/log/00000001.seg, pre-zeroed, size_bytes of its header
  *   +--------------+----------------------------------------------------------------+
- *   | header 4 KiB | 512-byte sectors: generation u32, crc of nothing, 508 of payload |
+ *   | header 4 KiB | 512-byte sectors: generation u32, CRC32C u32, ordinal u32,     |
+ *   |              | 500 bytes of payload                                           |
  *   +--------------+----------------------------------------------------------------+
- *   A batch starts at a sector boundary: batch header (magic, format version, bytes, record count,
- *   first and last position, state hash after the last record, CRC32C of the previous batch header,
- *   CRC32C), then framed records. Batches follow each other; the rest is zero.
+ *   A batch starts at a sector boundary; `ordinal` counts its sectors from 0, the CRC covers
+ *   generation, number of the sector in the file, ordinal and payload. The payloads of its sectors,
+ *   joined, are: batch header (magic, format version, sizes, first and last position, the position
+ *   up to which all was synced when it was written, state hash after the last record, CRC32C of the
+ *   previous batch header, CRC32C of records and header), then framed records. Batches follow each
+ *   other; the rest is zero. A prepared segment has a zero header; header and first batch are
+ *   written together.
  *
- * Torn or corrupt (decision 5): a bad batch is torn only if one of its sectors does not carry the
- * segment's generation (it was never written in this use of the file); else it is corruption.
+ * Torn or corrupt (decision 5). A sector is unwritten (all zero, or whole with an older
+ * generation), written (whole, this generation) or damaged. A batch that can not be read is torn
+ * only if one of its sectors is unwritten, none is damaged, and no later batch says that it had
+ * been synced; else it is corruption. So a cut never takes an acknowledged record, and a flipped
+ * bit is never a cut.
  *
- * Objects (decision 9): <dir>/blobs/00000001.blob, records of {magic, version, size, id 24 bytes,
- * CRC32C} + bytes, padded to 512; appended and synced before the batch that names them.
+ * Objects (decision 9): <dir>/blobs/00000001.blob, records of {magic, version, id 24 bytes (with
+ * the size), position, CRC32C} + bytes, padded to 512; appended and synced before the batch that
+ * names them.
  *
  * Thread: a reader belongs to one thread.
  * Memory: from the allocator given at open. */
@@ -40,16 +49,19 @@ struct dbos_segment_header {
     uint64_t first_position;
     uint64_t size_bytes;
     struct dbos_uuid database;
-    uint64_t object_seed; /* secret of the content identities */
+    uint64_t object_seed;  /* secret of the content identities */
+    uint32_t previous_crc; /* of the batch header before the first of this segment */
 };
 
 struct dbos_batch {
-    uint32_t segment;      /* number */
-    uint64_t offset;       /* of the batch in the segment file */
-    uint64_t end_offset;   /* of the next batch */
+    uint32_t segment;    /* number */
+    uint64_t offset;     /* of the batch in the segment file */
+    uint64_t end_offset; /* of the next batch */
     uint64_t first_position;
     uint64_t last_position;
-    uint64_t state_hash;   /* of the whole database after last_position */
+    uint64_t synced_position; /* up to here all was synced when this batch was written */
+    uint32_t header_crc;      /* which the next batch repeats */
+    uint64_t state_hash;      /* of the whole database after last_position */
     uint32_t record_count;
     const uint8_t *records; /* record_count framed records, one after the other; valid until next */
     size_t records_bytes;
@@ -58,8 +70,9 @@ struct dbos_batch {
 enum dbos_read_result {
     DBOS_READ_BATCH,   /* *out is valid */
     DBOS_READ_END,     /* nothing more was written yet (all zero or an older generation) */
-    DBOS_READ_TORN,    /* an unfinished write: never acknowledged, may be cut */
-    DBOS_READ_CORRUPT, /* damage: info says which file, offset and positions */
+    DBOS_READ_TORN,    /* strict only: an unfinished write, never acknowledged, may be cut */
+    DBOS_READ_CORRUPT, /* damage, or a file that can not be read: info says which file, offset and
+                          positions; info->code may be IO, NOMEM or FORMAT_VERSION too */
 };
 
 struct dbos_log_reader;
@@ -76,11 +89,19 @@ void dbos_log_reader_close(struct dbos_log_reader *reader);
 enum dbos_read_result dbos_log_reader_next(struct dbos_log_reader *reader, struct dbos_batch *out,
                                            struct dbos_errinfo *info);
 /* Header of the segment being read; false before the first. */
-bool dbos_log_reader_header(const struct dbos_log_reader *reader,
-                            struct dbos_segment_header *out);
+bool dbos_log_reader_header(const struct dbos_log_reader *reader, struct dbos_segment_header *out);
+/* Recovery and verification: nobody writes. An end is decided by all that lies behind it: END, TORN
+ * or CORRUPT. Without this the reader follows a living writer, and whatever is unfinished in the
+ * newest segment is END. */
+void dbos_log_reader_strict(struct dbos_log_reader *reader);
+/* A follower does not pass this position (the writer's watermark; UINT64_MAX, as at open: none),
+ * and up to it everything must be readable: what is not there is CORRUPT. */
+void dbos_log_reader_set_durable(struct dbos_log_reader *reader, uint64_t position);
+/* Where the next batch will be looked for. */
+void dbos_log_reader_place(const struct dbos_log_reader *reader, uint32_t *out_segment,
+                           uint64_t *out_offset);
 /* Walk the records of a batch: `cursor` starts at 0. NULL at the end. */
-const uint8_t *dbos_batch_next(const struct dbos_batch *batch, size_t *cursor,
-                               size_t *out_bytes);
+const uint8_t *dbos_batch_next(const struct dbos_batch *batch, size_t *cursor, size_t *out_bytes);
 
 /* Blob segments: find where each object lies, and read one. */
 struct dbos_blob_index;
@@ -95,5 +116,15 @@ bool dbos_blob_index_has(const struct dbos_blob_index *index, const struct dbos_
 /* Reads id->size_bytes bytes into `to` and checks CRC. Errors: UNDEFINED_OBJECT, IO, CORRUPT. */
 enum dbos_err dbos_blob_read(struct dbos_blob_index *index, const struct dbos_object_id *id,
                              uint8_t *to, struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* For the writer (txn/log): note an object just written; where the next one goes; where the first
+ * one lies that was written for a batch after `position` (false: there is none). */
+enum dbos_err dbos_blob_index_add(struct dbos_blob_index *index, const struct dbos_object_id *id,
+                                  uint32_t file, uint64_t offset, uint64_t position) DBOS_MUST_USE;
+void dbos_blob_index_end(const struct dbos_blob_index *index, uint32_t *out_file,
+                         uint64_t *out_offset);
+void dbos_blob_index_set_end(struct dbos_blob_index *index, uint32_t file, uint64_t offset);
+bool dbos_blob_index_first_after(const struct dbos_blob_index *index, uint64_t position,
+                                 uint32_t *out_file, uint64_t *out_offset);
 
 #endif /* DBOS_PROVENANCE_SEGMENT_H */
