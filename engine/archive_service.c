@@ -36,16 +36,15 @@ static enum dbos_err answer_columns(void *arg, const struct dbos_result_column *
                                     uint32_t count, struct dbos_errinfo *info) {
     struct answer *answer = arg;
     if (count > COLUMNS_MAX) {
-        return dbos_fail(info, DBOS_ERR_TOO_MANY_COLUMNS, "the answer has %u columns: the limit is %d",
-                         count, COLUMNS_MAX);
+        return dbos_fail(info, DBOS_ERR_TOO_MANY_COLUMNS,
+                         "the answer has %u columns: the limit is %d", count, COLUMNS_MAX);
     }
     answer->column_count = count;
     for (uint32_t i = 0; i < count; i++) {
         answer->types[i] = (enum dbos_type)columns[i].type;
     }
-    bool describe = answer->request->describe_only ||
-                    (answer->request->statement_count == 0 ||
-                     answer->request->statements[0].describe);
+    bool describe = answer->request->describe_only || (answer->request->statement_count == 0 ||
+                                                       answer->request->statements[0].describe);
     if (describe) {
         dbos_wire_put_row_description(&answer->request->reply, columns, count, answer->formats,
                                       answer->format_count);
@@ -70,8 +69,7 @@ static enum dbos_err answer_row(void *arg, const char *const *cells, const size_
         }
     }
     struct dbos_buf *reply = &answer->request->reply;
-    dbos_wire_put_row(reply, datums, answer->column_count, answer->formats,
-                      answer->format_count);
+    dbos_wire_put_row(reply, datums, answer->column_count, answer->formats, answer->format_count);
     answer->rows++;
     if (reply->failed) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the result");
@@ -114,10 +112,9 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
     size_t reply_start = request->reply.size_bytes;
     dbos_log_wait(service->engine->log, position);
     request->outcome = DBOS_OK;
-    enum dbos_err err =
-        service->client == NULL
-            ? dbos_fail(&request->error, DBOS_ERR_ARCHIVE, "this node runs without an archive")
-            : ask(service, request, position, &answer);
+    enum dbos_err err = service->client == NULL ? dbos_fail(&request->error, DBOS_ERR_ARCHIVE,
+                                                            "this node runs without an archive")
+                                                : ask(service, request, position, &answer);
     request->outcome = err;
     if (err != DBOS_OK) {
         dbos_buf_reset(&request->reply);
@@ -159,9 +156,9 @@ enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
     dbos_queue_init(&service->queue, -1);
     dbos_arena_init(&service->arena, &engine->session_alloc, 0);
     if (engine->options.archive) {
-        enum dbos_err err = dbos_archive_client_open(engine->alloc, engine->env,
-                                                     engine->program_dir, engine->data_dir,
-                                                     &service->client, info);
+        enum dbos_err err =
+            dbos_archive_client_open(engine->alloc, engine->env, engine->program_dir,
+                                     engine->data_dir, &service->client, info);
         if (err != DBOS_OK) {
             dbos_give(engine->alloc, service);
             return err;

@@ -40,7 +40,7 @@ static bool run_queued(struct dbos_engine *engine) {
             return true;
         }
         struct dbos_request *request = (struct dbos_request *)(void *)node;
-        dbos_execute(engine, barrier->txn, request);
+        dbos_request_run(engine, barrier->txn, request);
         atomic_fetch_add_explicit(&barrier->executed, 1, memory_order_relaxed);
         request->on_done(request);
     }
@@ -58,9 +58,9 @@ static bool has_more(struct dbos_barrier *barrier) {
     return atomic_load(&barrier->queue.tail) != barrier->queue.head;
 }
 
-/* Run what is queued and let the partitions go on. Lowering `requested` and then looking again closes
- * the gap in which a submitter saw it up and relied on this barrier: either the leader sees its
- * request now, or the submitter sees `requested` down and calls the partitions itself. */
+/* Run what is queued and let the partitions go on. Lowering `requested` and then looking again
+ * closes the gap in which a submitter saw it up and relied on this barrier: either the leader sees
+ * its request now, or the submitter sees `requested` down and calls the partitions itself. */
 static void lead(struct dbos_engine *engine) {
     struct dbos_barrier *barrier = &engine->barrier;
     if (run_queued(engine) && !has_more(barrier)) {

@@ -1,5 +1,5 @@
-/* The engine of a node: owns store, log, procedures, partitions, archive and task dispatcher, and takes
- * requests from sessions.
+/* The engine of a node: owns store, log, procedures, partitions, archive and task dispatcher, and
+ * takes requests from sessions.
  *
  * Thread: open, start, stop, close by the owner; route and submit by any session thread.
  * Memory: everything below it comes from the allocators it makes, listed by dbos.memory. */
@@ -43,11 +43,12 @@ uint64_t dbos_engine_catalog_version(struct dbos_engine *engine);
 /* Sessions are numbered over the life of the database. */
 uint64_t dbos_engine_take_session_id(struct dbos_engine *engine);
 
-/* Find where a request runs (route, partition, is_ddl). Errors: of evaluating the routing values. */
+/* Find where a request runs (route, partition, is_ddl). Errors: of evaluating the routing values.
+ */
 enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request *request,
                                 struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Hand a routed request over. Requests of one session that are in flight together must have the same
- * partition: the session waits for on_done before it submits one that runs elsewhere. */
+/* Hand a routed request over. Requests of one session that are in flight together must have the
+ * same partition: the session waits for on_done before it submits one that runs elsewhere. */
 void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request);
 
 /* Everything up to here is durable: replies gated at or below it may leave. */

@@ -30,11 +30,11 @@ struct dbos_partition {
     _Atomic uint64_t executed; /* requests, for dbosctl status */
 };
 
-/* All partitions arrive; the last one to come runs what is queued with all of them in hand; then all
- * go on. Requests that come meanwhile share the next one. */
+/* All partitions arrive; the last one to come runs what is queued with all of them in hand; then
+ * all go on. Requests that come meanwhile share the next one. */
 struct dbos_barrier {
-    struct dbos_queue queue;     /* consumed by the partition that runs the barrier */
-    _Atomic uint32_t requested;  /* 1 = the park nodes are out */
+    struct dbos_queue queue;    /* consumed by the partition that runs the barrier */
+    _Atomic uint32_t requested; /* 1 = the park nodes are out */
     _Atomic uint32_t arrived;
     _Atomic uint32_t generation; /* futex word: changes when the partitions may go on */
     struct dbos_txn *txn;
@@ -67,10 +67,12 @@ struct dbos_engine {
     void (*on_durable)(void *arg);
     void *on_durable_arg;
     struct dbos_recovery recovery; /* what start-up found */
+    bool log_started;
 };
 
 /* execute.c: run one request as one transaction and fill its outcome; does not call on_done. */
-void dbos_execute(struct dbos_engine *engine, struct dbos_txn *txn, struct dbos_request *request);
+void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request);
 
 /* partition.c */
 enum dbos_err dbos_partition_start(struct dbos_partition *partition,
@@ -84,8 +86,8 @@ void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *reques
 /* A partition has met its park node: wait, or run the barrier when it is the last to come. */
 void dbos_barrier_arrive(struct dbos_engine *engine);
 
-/* archive_service.c: a thread that answers provenance queries and tells the archiver how far the log
- * is durable. */
+/* archive_service.c: a thread that answers provenance queries and tells the archiver how far the
+ * log is durable. */
 enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
                                          struct dbos_archive_service **out,
                                          struct dbos_errinfo *info) DBOS_MUST_USE;

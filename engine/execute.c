@@ -116,8 +116,7 @@ static enum dbos_err check_route(struct execution *x,
         return err;
     }
     if (kind == DBOS_ROUTE_BARRIER ||
-        (kind == DBOS_ROUTE_ONE &&
-         dbos_store_partition_of(x->engine->store, slot) != partition)) {
+        (kind == DBOS_ROUTE_ONE && dbos_store_partition_of(x->engine->store, slot) != partition)) {
         return dbos_fail(info, DBOS_ERR_STALE_PLAN, "the catalogue has changed: run it again");
     }
     return DBOS_OK;
@@ -126,8 +125,7 @@ static enum dbos_err check_route(struct execution *x,
 static enum dbos_err run_statement(struct execution *x, struct dbos_request_statement *statement,
                                    struct dbos_errinfo *info) {
     struct dbos_buf *reply = &x->request->reply;
-    bool is_stale =
-        dbos_plan_catalog_version(statement->plan) != dbos_txn_catalog(x->txn)->version;
+    bool is_stale = dbos_plan_catalog_version(statement->plan) != dbos_txn_catalog(x->txn)->version;
     if (is_stale) {
         enum dbos_err err = refresh_plan(x, statement, info);
         if (err == DBOS_OK) {
@@ -303,8 +301,8 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
     set_gate(x, position, seen);
 }
 
-void dbos_execute(struct dbos_engine *engine, struct dbos_txn *txn,
-                  struct dbos_request *request) {
+void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request) {
     struct execution x = {.engine = engine, .txn = txn, .request = request};
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;

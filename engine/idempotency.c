@@ -36,8 +36,8 @@ static enum dbos_err put_request(const struct dbos_request *request, struct dbos
                        : DBOS_OK;
 }
 
-static enum dbos_err request_digest(const struct dbos_request *request,
-                                    struct dbos_hash128 *out, struct dbos_errinfo *info) {
+static enum dbos_err request_digest(const struct dbos_request *request, struct dbos_hash128 *out,
+                                    struct dbos_errinfo *info) {
     struct dbos_buf buf;
     dbos_buf_init(&buf, request->reply.alloc);
     enum dbos_err err = put_request(request, &buf, info);
@@ -86,9 +86,9 @@ enum dbos_err dbos_idempotency_begin(const struct dbos_run *run, struct dbos_req
     struct dbos_datum kept = dbos_row_column(def, row, COLUMN_DIGEST);
     if (!same_bytes(&user, run->user, strlen(run->user)) ||
         !same_bytes(&kept, &digest, sizeof digest)) {
-        err = dbos_fail(info, DBOS_ERR_INVALID_PARAMETER,
-                        "idempotency key \"%s\" was used for another call",
-                        request->idempotency_key);
+        err =
+            dbos_fail(info, DBOS_ERR_INVALID_PARAMETER,
+                      "idempotency key \"%s\" was used for another call", request->idempotency_key);
         dbos_err_hint(info, "Use a new key for each call that is meant to have an effect.");
         return err;
     }
@@ -106,9 +106,10 @@ enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_reque
     }
     size_t reply_bytes = request->reply.size_bytes - reply_start;
     if (reply_bytes > DBOS_COLUMN_BYTES_MAX) {
-        return dbos_fail(info, DBOS_ERR_LIMIT,
-                         "the reply to a call with an idempotency key is %zu bytes: the limit is %d",
-                         reply_bytes, DBOS_COLUMN_BYTES_MAX);
+        return dbos_fail(
+            info, DBOS_ERR_LIMIT,
+            "the reply to a call with an idempotency key is %zu bytes: the limit is %d",
+            reply_bytes, DBOS_COLUMN_BYTES_MAX);
     }
     struct dbos_hash128 digest;
     enum dbos_err err = request_digest(request, &digest, info);

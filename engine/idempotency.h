@@ -1,10 +1,11 @@
-/* Idempotency keys (architecture decision 7): a transaction with a key runs once; the same key again
- * gets the reply of the first time. A key is a row of dbos.idempotency, written in the transaction
- * itself, so that it is there exactly when the transaction's other effects are.
+/* Idempotency keys (architecture decision 7): a transaction with a key runs once; the same key
+ * again gets the reply of the first time. A key is a row of dbos.idempotency, written in the
+ * transaction itself, so that it is there exactly when the transaction's other effects are.
  *
  * The same key with other statements or arguments, or of another user, is 22023.
  *
- * Thread: in a transaction that has the key's partition in hand (dbos_engine_route() sees to it). */
+ * Thread: in a transaction that has the key's partition in hand (dbos_engine_route() sees to it).
+ */
 #ifndef DBOS_ENGINE_IDEMPOTENCY_H
 #define DBOS_ENGINE_IDEMPOTENCY_H
 

@@ -7,7 +7,7 @@
 enum { IDLE_WAIT_US = 1000000 };
 
 static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
-    dbos_execute(partition->engine, partition->txn, request);
+    dbos_request_run(partition->engine, partition->txn, request);
     atomic_fetch_add_explicit(&partition->executed, 1, memory_order_relaxed);
     request->on_done(request);
 }

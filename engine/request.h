@@ -3,9 +3,9 @@
  *   session ─submit▶ [queue of a partition | barrier | archive thread] ─run▶ on_done ─▶ session
  *
  * One request is one transaction. It holds one or more statements that are planned already, or a
- * script whose statements are planned one after the other while it runs (a simple Query message with
- * several statements). The runner writes the reply as PostgreSQL messages, ready to be sent once
- * everything up to `gate_position` is durable.
+ * script whose statements are planned one after the other while it runs (a simple Query message
+ * with several statements). The runner writes the reply as PostgreSQL messages, ready to be sent
+ * once everything up to `gate_position` is durable.
  *
  * Thread: the session's until submit, the runner's until on_done, then the session's again.
  * Memory: made and given by the session; `reply` grows from the allocator it was opened with. */
@@ -18,9 +18,9 @@
 
 enum dbos_request_kind {
     DBOS_REQUEST_STATEMENTS, /* `statements`, planned */
-    DBOS_REQUEST_SCRIPT,     /* all statements of `script`, planned as they come, under the barrier */
-    DBOS_REQUEST_ARCHIVE,    /* one statement of `script`, for the archive */
-    DBOS_REQUEST_TASK,       /* the engine's own: outcome of a task */
+    DBOS_REQUEST_SCRIPT,  /* all statements of `script`, planned as they come, under the barrier */
+    DBOS_REQUEST_ARCHIVE, /* one statement of `script`, for the archive */
+    DBOS_REQUEST_TASK,    /* the engine's own: outcome of a task */
 };
 
 struct dbos_request_statement {
@@ -42,8 +42,8 @@ struct dbos_request {
 
     uint32_t statement_count;
     struct dbos_request_statement *statements;
-    struct dbos_script *script; /* SCRIPT, ARCHIVE; borrowed, outlives the request */
-    uint32_t script_statement;  /* ARCHIVE: which */
+    struct dbos_script *script;            /* SCRIPT, ARCHIVE; borrowed, outlives the request */
+    uint32_t script_statement;             /* ARCHIVE: which */
     const char *const *archive_parameters; /* ARCHIVE: text or NULL each */
     uint32_t archive_parameter_count;
     bool describe_only; /* ARCHIVE: the columns, no rows */
@@ -64,9 +64,9 @@ struct dbos_request {
     /* Outcome. */
     enum dbos_err outcome;
     struct dbos_errinfo error;
-    struct dbos_buf reply;   /* RowDescription, DataRow, CommandComplete, ErrorResponse messages */
-    uint64_t gate_position;  /* send the reply when this is durable; 0 = at once */
-    uint64_t position;       /* the transaction's; 0 = left no record */
+    struct dbos_buf reply;  /* RowDescription, DataRow, CommandComplete, ErrorResponse messages */
+    uint64_t gate_position; /* send the reply when this is durable; 0 = at once */
+    uint64_t position;      /* the transaction's; 0 = left no record */
 
     struct dbos_request *next; /* of whoever holds it */
 };

@@ -1,5 +1,7 @@
 #include "engine/task_result.h"
 
+#include <stdio.h>
+
 static struct dbos_row *task_row(struct dbos_store *store, uint64_t task_id,
                                  struct dbos_table_def **out_def) {
     struct dbos_datum key = dbos_datum_int(DBOS_TYPE_INT8, (int64_t)task_id);
@@ -25,6 +27,10 @@ void dbos_task_result_describe(struct dbos_store *store, struct dbos_request *re
     call->task_id = outcome->task_id;
     call->is_task_result = true;
     if (row != NULL) {
+        struct dbos_datum user =
+            dbos_row_column(def, row, (uint32_t)dbos_table_def_column(def, "username"));
+        (void)snprintf(outcome->user, sizeof outcome->user, "%.*s", (int)user.bytes.size_bytes,
+                       (const char *)user.bytes.data);
         call->procedure = integer_column(def, row, "procedure_id");
         call->procedure_version = integer_column(def, row, "procedure_version");
     }
@@ -34,10 +40,9 @@ enum dbos_err dbos_task_result_run(const struct dbos_run *run, struct dbos_reque
                                    struct dbos_errinfo *info) {
     struct dbos_task_outcome *outcome = request->owner;
     bool done = false;
-    enum dbos_err err =
-        dbos_outbox_finish(run, outcome->task_id, outcome->failed ? NULL : &outcome->result,
-                           outcome->failed ? outcome->error : NULL, outcome->mark_only, &done,
-                           info);
+    enum dbos_err err = dbos_outbox_finish(
+        run, outcome->task_id, outcome->failed ? NULL : &outcome->result,
+        outcome->failed ? outcome->error : NULL, outcome->mark_only, &done, info);
     outcome->already = !done;
     return err;
 }

@@ -1,14 +1,14 @@
 /* The dispatcher: takes committed tasks to a worker and brings their results back as transactions.
  *
  *                    all pieces here,                    result or error frame,
- *   COLLECTING ──────────────────────▶ READY ──▶ SENT ──────────────────────────▶ FINISHING ──▶ gone
- *                    log durable         ▲        │ lease over, worker lost           │
- *                                        └────────┘ (attempt + 1, back-off)           │
- *        deadline over: any state ────────────────────────────────────────────────────┘
+ *   COLLECTING ──────────────────────▶ READY ──▶ SENT ──────────────────────────▶ FINISHING ──▶
+ * gone log durable         ▲        │ lease over, worker lost           │ └────────┘ (attempt + 1,
+ * back-off)           │ deadline over: any state
+ * ────────────────────────────────────────────────────┘
  *
  * Everything here is volatile: the truth is in dbos.task and dbos.task_piece, and after a restart
- * every open task is sent again. A result takes effect once, because finishing looks at the task's row
- * in its own transaction.
+ * every open task is sent again. A result takes effect once, because finishing looks at the task's
+ * row in its own transaction.
  *
  * Thread: one thread of its own; committed, scanned and wake by any thread.
  * Memory: from the engine's allocator; payloads are references to the rows' objects. */
@@ -40,8 +40,10 @@ struct dbos_task_outcome {
 
 enum dbos_err dbos_dispatcher_start(struct dbos_engine *engine, struct dbos_dispatcher **out,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Stops the thread and the worker process. NULL is allowed. */
+/* Stops the thread and the worker process; results under way are dropped (the tasks stay open). */
 void dbos_dispatcher_stop(struct dbos_dispatcher *dispatcher);
+/* Frees it, with what was committed since. Must be stopped; NULL is allowed. */
+void dbos_dispatcher_close(struct dbos_dispatcher *dispatcher);
 /* What a transaction with this position has submitted; takes over the batch's references. Sent on
  * when the position is durable. */
 void dbos_dispatcher_committed(struct dbos_dispatcher *dispatcher,
