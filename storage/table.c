@@ -1,0 +1,664 @@
+#include "storage/table.h"
+
+#include <assert.h>
+
+#include "storage/index_hash.h"
+#include "storage/index_ordered.h"
+
+/* The row directory: chunks of row pointers, dense. A removed row's place is taken by the last row;
+ * putting it back (newest first) reverses that exactly, so undo restores the scan order too. */
+enum { CHUNK_ROWS = 8192 };
+
+/* A unique hash index is a hash; every other index is a tree. */
+struct index {
+    bool is_hash;
+    bool skips_nulls; /* rows with a NULL in the key are not in it: nobody can look them up */
+    struct dbos_key key;
+    struct dbos_hash hash;
+    struct dbos_tree tree;
+};
+
+struct dbos_table {
+    struct dbos_alloc *alloc;
+    struct dbos_table_def *def;
+    struct dbos_row ***chunks;
+    uint32_t chunk_count;
+    uint32_t chunk_capacity;
+    uint64_t row_count;
+    uint64_t row_count_max; /* ever: what a new index must have nodes for, so that undo fits */
+    struct dbos_hash blocks;
+    struct index *indexes; /* as def->indexes */
+    uint64_t next_counters[DBOS_SLOTS];
+};
+
+enum { FULL_SCAN = UINT32_MAX };
+
+/* Frozen: block ids in logs contain the slot. */
+uint32_t dbos_slot_of(const struct dbos_datum *value) {
+    uint64_t hash;
+    if (value->is_null) {
+        hash = 0;
+    } else if (dbos_type_is_bytes((enum dbos_type)value->type)) {
+        hash = dbos_hash64(0, value->bytes.data, value->bytes.size_bytes);
+    } else {
+        uint64_t bits =
+            value->type == DBOS_TYPE_FLOAT8 ? dbos_real_key(value->real) : (uint64_t)value->integer;
+        hash = dbos_mix64(bits + UINT64_C(0x9e3779b97f4a7c15));
+    }
+    return (uint32_t)(hash % DBOS_SLOTS);
+}
+
+static void index_init(struct index *index, struct dbos_alloc *alloc,
+                       const struct dbos_table_def *def, const struct dbos_index_def *index_def) {
+    *index = (struct index){
+        .is_hash = index_def->kind == DBOS_INDEX_HASH && index_def->unique,
+        .skips_nulls = index_def->kind == DBOS_INDEX_HASH,
+    };
+    dbos_key_init(&index->key, def, index_def);
+    dbos_hash_init(&index->hash, alloc);
+    dbos_tree_init(&index->tree, alloc, &index->key, index_def->kind == DBOS_INDEX_HASH);
+}
+
+static void index_fini(struct index *index) {
+    dbos_hash_fini(&index->hash);
+    dbos_tree_fini(&index->tree);
+}
+
+/* Let an index refer to the table's new definition, where it is the same index. */
+static void index_rebind(struct index *index, const struct dbos_table_def *def,
+                         const struct dbos_index_def *index_def) {
+    dbos_key_init(&index->key, def, index_def);
+    index->tree.key = index->key;
+}
+
+static bool index_has(const struct index *index, const struct dbos_row *row) {
+    return !index->skips_nulls || !dbos_key_row_has_null(&index->key, row);
+}
+
+/* The row with the same key, or NULL. NULLs are distinct: a key with one has no equal. */
+static struct dbos_row *index_equal_row(const struct index *index, const struct dbos_row *row) {
+    if (dbos_key_row_has_null(&index->key, row)) {
+        return NULL;
+    }
+    if (index->is_hash) {
+        uint64_t hash = dbos_key_hash_row(&index->key, row);
+        uint32_t place = UINT32_MAX;
+        struct dbos_row *found = dbos_hash_next(&index->hash, hash, &place);
+        while (found != NULL && !index->key.exact_hash &&
+               dbos_key_compare_rows(&index->key, found, row) != 0) {
+            found = dbos_hash_next(&index->hash, hash, &place);
+        }
+        return found;
+    }
+    struct dbos_datum datums[DBOS_INDEX_COLUMNS_MAX];
+    uint32_t count = index->key.index->column_count;
+    for (uint32_t i = 0; i < count; i++) {
+        datums[i] = dbos_row_column(index->key.def, row, index->key.index->columns[i]);
+    }
+    struct dbos_row *found = dbos_tree_at(dbos_tree_seek(&index->tree, datums, count, false));
+    bool equal = found != NULL && dbos_key_compare_rows(&index->key, found, row) == 0;
+    return equal ? found : NULL;
+}
+
+/* `rows` is how many the tree must be able to hold. */
+static enum dbos_err index_reserve(struct index *index, const struct dbos_row *row, uint64_t rows) {
+    if (!index_has(index, row)) {
+        return DBOS_OK;
+    }
+    return index->is_hash ? dbos_hash_reserve(&index->hash, dbos_key_hash_row(&index->key, row))
+                          : dbos_tree_reserve(&index->tree, rows);
+}
+
+static void index_put(struct index *index, struct dbos_row *row) {
+    if (!index_has(index, row)) {
+        return;
+    }
+    if (index->is_hash) {
+        dbos_hash_put(&index->hash, dbos_key_hash_row(&index->key, row), row);
+    } else {
+        dbos_tree_put(&index->tree, row);
+    }
+}
+
+static void index_remove(struct index *index, const struct dbos_row *row) {
+    if (!index_has(index, row)) {
+        return;
+    }
+    if (index->is_hash) {
+        dbos_hash_remove(&index->hash, dbos_key_hash_row(&index->key, row), row);
+    } else {
+        dbos_tree_remove(&index->tree, row);
+    }
+}
+
+static bool index_same_key(const struct index *index, const struct dbos_row *a,
+                           const struct dbos_row *b) {
+    return dbos_key_compare_rows(&index->key, a, b) == 0;
+}
+
+static void index_swap(struct index *index, const struct dbos_row *old, struct dbos_row *fresh) {
+    if (!index_same_key(index, old, fresh)) {
+        index_remove(index, old);
+        index_put(index, fresh);
+    } else if (!index_has(index, old)) {
+        return;
+    } else if (index->is_hash) {
+        dbos_hash_swap(&index->hash, dbos_key_hash_row(&index->key, old), old, fresh);
+    } else {
+        dbos_tree_swap(&index->tree, old, fresh);
+    }
+}
+
+static struct dbos_row **place_at(const struct dbos_table *table, uint64_t place) {
+    return &table->chunks[place / CHUNK_ROWS][place % CHUNK_ROWS];
+}
+
+static enum dbos_err add_chunk(struct dbos_table *table) {
+    if (table->chunk_count == table->chunk_capacity) {
+        uint32_t capacity = table->chunk_capacity == 0 ? 8 : table->chunk_capacity * 2;
+        struct dbos_row ***chunks =
+            dbos_retake(table->alloc, table->chunks, capacity * sizeof(struct dbos_row **));
+        if (chunks == NULL) {
+            return DBOS_ERR_NOMEM;
+        }
+        table->chunks = chunks;
+        table->chunk_capacity = capacity;
+    }
+    struct dbos_row **chunk = dbos_take(table->alloc, CHUNK_ROWS * sizeof(struct dbos_row *));
+    if (chunk == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    table->chunks[table->chunk_count++] = chunk;
+    return DBOS_OK;
+}
+
+/* Room for one row more in the directory; row places have 32 bits. */
+static enum dbos_err reserve_place(struct dbos_table *table) {
+    if (table->row_count < (uint64_t)table->chunk_count * CHUNK_ROWS) {
+        return DBOS_OK;
+    }
+    return table->row_count >= UINT32_MAX ? DBOS_ERR_NOMEM : add_chunk(table);
+}
+
+enum dbos_err dbos_table_open(struct dbos_alloc *alloc, struct dbos_table_def *def,
+                              struct dbos_table **out) {
+    *out = NULL;
+    struct dbos_table *table = dbos_take_zero(alloc, sizeof *table);
+    if (table == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    table->alloc = alloc;
+    table->indexes = dbos_take(alloc, def->index_count * sizeof *table->indexes + 1);
+    if (table->indexes == NULL) {
+        dbos_give(alloc, table);
+        return DBOS_ERR_NOMEM;
+    }
+    table->def = dbos_table_def_ref(def);
+    dbos_hash_init(&table->blocks, alloc);
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        index_init(&table->indexes[i], alloc, def, &def->indexes[i]);
+    }
+    for (uint32_t i = 0; i < DBOS_SLOTS; i++) {
+        table->next_counters[i] = 1; /* so that no block is 0 */
+    }
+    *out = table;
+    return DBOS_OK;
+}
+
+void dbos_table_close(struct dbos_table *table) {
+    if (table == NULL) {
+        return;
+    }
+    for (uint64_t i = 0; i < table->row_count; i++) {
+        dbos_row_give(table->alloc, table->def, *place_at(table, i));
+    }
+    for (uint32_t i = 0; i < table->chunk_count; i++) {
+        dbos_give(table->alloc, table->chunks[i]);
+    }
+    dbos_give(table->alloc, table->chunks);
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_fini(&table->indexes[i]);
+    }
+    dbos_give(table->alloc, table->indexes);
+    dbos_hash_fini(&table->blocks);
+    dbos_table_def_unref(table->def);
+    dbos_give(table->alloc, table);
+}
+
+struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table) {
+    return table->def;
+}
+uint64_t dbos_table_row_count(const struct dbos_table *table) { return table->row_count; }
+struct dbos_alloc *dbos_table_alloc(struct dbos_table *table) {
+    return table->alloc;
+}
+
+uint64_t dbos_table_take_block(struct dbos_table *table, uint32_t slot) {
+    DBOS_CHECK(slot < DBOS_SLOTS);
+    return table->next_counters[slot]++ * DBOS_SLOTS + slot;
+}
+
+void dbos_table_untake_block(struct dbos_table *table, uint64_t block) {
+    uint64_t *next = &table->next_counters[block % DBOS_SLOTS];
+    DBOS_CHECK(*next - 1 == block / DBOS_SLOTS);
+    *next -= 1;
+}
+
+void dbos_table_saw_block(struct dbos_table *table, uint64_t block) {
+    uint64_t *next = &table->next_counters[block % DBOS_SLOTS];
+    if (*next <= block / DBOS_SLOTS) {
+        *next = block / DBOS_SLOTS + 1;
+    }
+}
+
+static uint64_t block_hash(uint64_t block) { return dbos_key_hash_integer((int64_t)block); }
+
+static enum dbos_err fail_unique(const struct index *index, const struct dbos_row *row,
+                                 struct dbos_errinfo *info) {
+    const struct dbos_index_def *index_def = index->key.index;
+    enum dbos_err err =
+        dbos_fail(info, DBOS_ERR_UNIQUE, "duplicate key value violates unique constraint \"%s\"",
+                  index_def->name);
+    if (info != NULL) {
+        char key[320];
+        dbos_key_describe(&index->key, row, key, sizeof key);
+        dbos_err_detail(info, "Key %s already exists.", key);
+        memcpy(info->table, index->key.def->name, sizeof info->table);
+        memcpy(info->constraint, index_def->name, sizeof info->constraint);
+    }
+    return err;
+}
+
+static enum dbos_err fail_memory(struct dbos_errinfo *info) {
+    return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
+}
+
+/* No unique index has another row with the key of `row`; `instead` (or NULL) is going away. */
+static enum dbos_err check_unique(const struct dbos_table *table, const struct dbos_row *row,
+                                  const struct dbos_row *instead, struct dbos_errinfo *info) {
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        const struct index *index = &table->indexes[i];
+        if (!index->key.index->unique) {
+            continue;
+        }
+        if (instead != NULL && index_same_key(index, instead, row)) {
+            continue;
+        }
+        if (index_equal_row(index, row) != NULL) {
+            return fail_unique(index, row, info);
+        }
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err reserve_indexes(struct dbos_table *table, const struct dbos_row *row,
+                                     const struct dbos_row *instead, struct dbos_errinfo *info) {
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        struct index *index = &table->indexes[i];
+        if (instead != NULL && index_same_key(index, instead, row)) {
+            continue;
+        }
+        if (index_reserve(index, row, table->row_count + 1) != DBOS_OK) {
+            return fail_memory(info);
+        }
+    }
+    return DBOS_OK;
+}
+
+/* The last place of the directory is the row's; the one that had `place` before moves there. */
+static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t place) {
+    uint64_t last = table->row_count++;
+    DBOS_CHECK(place <= last);
+    if (place != last) {
+        struct dbos_row *moved = *place_at(table, place);
+        *place_at(table, last) = moved;
+        moved->place = (uint32_t)last;
+    }
+    *place_at(table, place) = row;
+    row->place = (uint32_t)place;
+    if (table->row_count > table->row_count_max) {
+        table->row_count_max = table->row_count;
+    }
+    dbos_hash_put(&table->blocks, block_hash(row->block), row);
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_put(&table->indexes[i], row);
+    }
+}
+
+enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
+                                struct dbos_errinfo *info) {
+    DBOS_CHECK(row->block != 0);
+    enum dbos_err err = check_unique(table, row, NULL, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    if (reserve_place(table) != DBOS_OK ||
+        dbos_hash_reserve(&table->blocks, block_hash(row->block)) != DBOS_OK) {
+        return fail_memory(info);
+    }
+    err = reserve_indexes(table, row, NULL, info);
+    if (err == DBOS_OK) {
+        put_row(table, row, table->row_count);
+    }
+    return err;
+}
+
+void dbos_table_remove(struct dbos_table *table, struct dbos_row *row) {
+    DBOS_CHECK(row->place < table->row_count);
+    DBOS_CHECK(*place_at(table, row->place) == row);
+    uint64_t last = --table->row_count;
+    struct dbos_row *moved = *place_at(table, last);
+    *place_at(table, row->place) = moved;
+    moved->place = row->place; /* row keeps its place too: undo needs it */
+    dbos_hash_remove(&table->blocks, block_hash(row->block), row);
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_remove(&table->indexes[i], row);
+    }
+}
+
+static void swap_row(struct dbos_table *table, struct dbos_row *old, struct dbos_row *fresh) {
+    DBOS_CHECK(old->place < table->row_count);
+    DBOS_CHECK(*place_at(table, old->place) == old);
+    DBOS_CHECK(old->block == fresh->block);
+    fresh->place = old->place;
+    *place_at(table, fresh->place) = fresh;
+    dbos_hash_swap(&table->blocks, block_hash(old->block), old, fresh);
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_swap(&table->indexes[i], old, fresh);
+    }
+}
+
+enum dbos_err dbos_table_replace(struct dbos_table *table, struct dbos_row *old,
+                                 struct dbos_row *fresh, struct dbos_errinfo *info) {
+    DBOS_CHECK(fresh->block == old->block);
+    enum dbos_err err = check_unique(table, fresh, old, info);
+    if (err == DBOS_OK) {
+        err = reserve_indexes(table, fresh, old, info);
+    }
+    if (err == DBOS_OK) {
+        swap_row(table, old, fresh);
+    }
+    return err;
+}
+
+void dbos_table_undo_insert(struct dbos_table *table, struct dbos_row *row) {
+    dbos_table_remove(table, row);
+}
+
+void dbos_table_undo_remove(struct dbos_table *table, struct dbos_row *row) {
+    put_row(table, row, row->place);
+}
+
+void dbos_table_undo_replace(struct dbos_table *table, struct dbos_row *old,
+                             struct dbos_row *fresh) {
+    swap_row(table, fresh, old);
+}
+
+struct dbos_row *dbos_table_by_block(struct dbos_table *table, uint64_t block) {
+    uint32_t place = UINT32_MAX;
+    return dbos_hash_next(&table->blocks, block_hash(block), &place);
+}
+
+static bool any_null(const struct dbos_datum *datums, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (datums[i].is_null) {
+            return true;
+        }
+    }
+    return false;
+}
+
+struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
+                                 const struct dbos_datum *key) {
+    DBOS_CHECK(index_number < table->def->index_count);
+    const struct index *index = &table->indexes[index_number];
+    uint32_t count = index->key.index->column_count;
+    DBOS_CHECK(index->key.index->unique);
+    if (any_null(key, count)) {
+        return NULL;
+    }
+    if (index->is_hash) {
+        uint64_t hash = dbos_key_hash_datums(&index->key, key);
+        uint32_t place = UINT32_MAX;
+        struct dbos_row *row = dbos_hash_next(&index->hash, hash, &place);
+        while (row != NULL && !index->key.exact_hash &&
+               dbos_key_compare_datums(&index->key, row, key, count) != 0) {
+            row = dbos_hash_next(&index->hash, hash, &place);
+        }
+        return row;
+    }
+    struct dbos_row *row = dbos_tree_at(dbos_tree_seek(&index->tree, key, count, false));
+    bool equal = row != NULL && dbos_key_compare_datums(&index->key, row, key, count) == 0;
+    return equal ? row : NULL;
+}
+
+void dbos_cursor_begin_full(struct dbos_table *table, struct dbos_cursor *cursor) {
+    *cursor = (struct dbos_cursor){.table = table, .index = FULL_SCAN};
+}
+
+static_assert(sizeof(struct dbos_tree_place) == sizeof((struct dbos_cursor *)0)->key_end,
+              "a cursor keeps the place where it ends");
+
+/* A cursor over a tree runs from (node, place) to the place in key_end; see dbos_cursor_next(). */
+static void aim(struct dbos_cursor *cursor, struct dbos_tree_place first,
+                struct dbos_tree_place end) {
+    struct dbos_tree_place from = cursor->descending ? end : first;
+    struct dbos_tree_place to = cursor->descending ? first : end;
+    cursor->node = from.leaf;
+    cursor->place = from.at;
+    memcpy(cursor->key_end, &to, sizeof to);
+}
+
+static void aim_at_range(const struct index *index, const struct dbos_bound *low,
+                         const struct dbos_bound *high, struct dbos_cursor *cursor) {
+    const struct dbos_key *key = &index->key;
+    DBOS_CHECK(low->count <= key->index->column_count && high->count <= key->index->column_count);
+    struct dbos_tree_place first =
+        dbos_tree_seek(&index->tree, low->datums, low->count, low->count != 0 && !low->inclusive);
+    struct dbos_tree_place end = dbos_tree_seek(&index->tree, high->datums, high->count,
+                                                high->count == 0 || high->inclusive);
+    /* Bounds that cross would make a cursor run past its end. */
+    const struct dbos_row *row = dbos_tree_at(first);
+    if (row != NULL && high->count != 0) {
+        int order = dbos_key_compare_datums(key, row, high->datums, high->count);
+        if (order > 0 || (order == 0 && !high->inclusive)) {
+            end = first;
+        }
+    }
+    aim(cursor, row == NULL ? end : first, end);
+}
+
+/* All rows of one key. */
+static void aim_at_key(const struct index *index, const struct dbos_bound *bound,
+                       struct dbos_cursor *cursor) {
+    DBOS_CHECK(bound->count == index->key.index->column_count);
+    if (any_null(bound->datums, bound->count)) {
+        return;
+    }
+    if (index->is_hash) {
+        cursor->node = dbos_table_find(cursor->table, cursor->index, bound->datums);
+    } else {
+        aim(cursor, dbos_tree_seek(&index->tree, bound->datums, bound->count, false),
+            dbos_tree_seek(&index->tree, bound->datums, bound->count, true));
+    }
+}
+
+enum dbos_err dbos_cursor_begin_range(struct dbos_table *table, uint32_t index,
+                                      const struct dbos_bound *low, const struct dbos_bound *high,
+                                      bool descending, struct dbos_cursor *cursor) {
+    DBOS_CHECK(index < table->def->index_count);
+    *cursor = (struct dbos_cursor){.table = table, .index = index, .descending = descending};
+    const struct index *of_table = &table->indexes[index];
+    if (of_table->key.index->kind == DBOS_INDEX_ORDERED) {
+        aim_at_range(of_table, low, high, cursor);
+    } else {
+        aim_at_key(of_table, low, cursor);
+    }
+    return DBOS_OK;
+}
+
+static struct dbos_row *next_in_tree(struct dbos_cursor *cursor, const struct dbos_tree *tree) {
+    struct dbos_tree_place at = {.leaf = cursor->node, .at = cursor->place};
+    struct dbos_tree_place end;
+    memcpy(&end, cursor->key_end, sizeof end);
+    if (at.leaf == end.leaf && at.at == end.at) {
+        return NULL;
+    }
+    struct dbos_row *row;
+    if (cursor->descending) {
+        at = dbos_tree_back(tree, at);
+        row = dbos_tree_at(at);
+    } else {
+        row = dbos_tree_at(at);
+        at = dbos_tree_forward(at);
+    }
+    cursor->node = at.leaf;
+    cursor->place = at.at;
+    return row;
+}
+
+struct dbos_row *dbos_cursor_next(struct dbos_cursor *cursor) {
+    struct dbos_table *table = cursor->table;
+    if (cursor->index == FULL_SCAN) {
+        return cursor->place < table->row_count ? *place_at(table, cursor->place++) : NULL;
+    }
+    const struct index *index = &table->indexes[cursor->index];
+    if (!index->is_hash) {
+        return next_in_tree(cursor, &index->tree);
+    }
+    struct dbos_row *row = cursor->node; /* at most one */
+    cursor->node = NULL;
+    return row;
+}
+
+void dbos_cursor_end(struct dbos_cursor *cursor) { *cursor = (struct dbos_cursor){0}; }
+
+static enum dbos_err build_index(struct dbos_table *table, struct index *index,
+                                 struct dbos_errinfo *info) {
+    if (!index->is_hash && dbos_tree_reserve(&index->tree, table->row_count_max) != DBOS_OK) {
+        return fail_memory(info);
+    }
+    for (uint64_t i = 0; i < table->row_count; i++) {
+        struct dbos_row *row = *place_at(table, i);
+        if (index->key.index->unique && index_equal_row(index, row) != NULL) {
+            return fail_unique(index, row, info);
+        }
+        if (index_reserve(index, row, i + 1) != DBOS_OK) {
+            return fail_memory(info);
+        }
+        index_put(index, row);
+    }
+    return DBOS_OK;
+}
+
+/* The index of the present definition that goes on living as `index_def`, or NULL. */
+static struct index *surviving_index(const struct dbos_table *table,
+                                     const struct dbos_index_def *index_def) {
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        const struct dbos_index_def *present = &table->def->indexes[i];
+        if (present->id == index_def->id) {
+            DBOS_CHECK(present->kind == index_def->kind && present->unique == index_def->unique);
+            DBOS_CHECK(present->column_count == index_def->column_count);
+            return &table->indexes[i];
+        }
+    }
+    return NULL;
+}
+
+/* Builds the indexes that are new; moves nothing. */
+static enum dbos_err build_new_indexes(struct dbos_table *table, struct dbos_table_def *def,
+                                       struct index *indexes, struct dbos_errinfo *info) {
+    enum dbos_err err = DBOS_OK;
+    uint32_t made = 0;
+    while (err == DBOS_OK && made < def->index_count) {
+        index_init(&indexes[made], table->alloc, def, &def->indexes[made]);
+        if (surviving_index(table, &def->indexes[made]) == NULL) {
+            err = build_index(table, &indexes[made], info);
+        }
+        made++;
+    }
+    if (err != DBOS_OK) {
+        for (uint32_t i = 0; i < made; i++) {
+            index_fini(&indexes[i]);
+        }
+    }
+    return err;
+}
+
+enum dbos_err dbos_table_redefine(struct dbos_table *table, struct dbos_table_def *def,
+                                  struct dbos_errinfo *info) {
+    DBOS_CHECK(def->column_count == table->def->column_count);
+    struct index *indexes = dbos_take(table->alloc, def->index_count * sizeof *indexes + 1);
+    if (indexes == NULL) {
+        return fail_memory(info);
+    }
+    enum dbos_err err = build_new_indexes(table, def, indexes, info);
+    if (err != DBOS_OK) {
+        dbos_give(table->alloc, indexes);
+        return err;
+    }
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        struct index *survivor = surviving_index(table, &def->indexes[i]);
+        if (survivor != NULL) {
+            indexes[i] = *survivor;
+            index_rebind(&indexes[i], def, &def->indexes[i]);
+            dbos_hash_init(&survivor->hash, table->alloc);
+            dbos_tree_init(&survivor->tree, table->alloc, &survivor->key, false);
+        }
+    }
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_fini(&table->indexes[i]);
+    }
+    dbos_give(table->alloc, table->indexes);
+    table->indexes = indexes;
+    struct dbos_table_def *before = table->def;
+    table->def = dbos_table_def_ref(def);
+    dbos_table_def_unref(before);
+    return DBOS_OK;
+}
+
+static bool index_contains(const struct index *index, const struct dbos_row *row) {
+    if (!index->is_hash) {
+        return dbos_tree_contains(&index->tree, row);
+    }
+    return index_equal_row(index, row) == row;
+}
+
+static bool index_is_consistent(const struct dbos_table *table, const struct index *index) {
+    uint64_t expected = 0;
+    for (uint64_t i = 0; i < table->row_count; i++) {
+        const struct dbos_row *row = *place_at(table, i);
+        if (index_has(index, row)) {
+            expected++;
+            if (!index_contains(index, row)) {
+                return false;
+            }
+        }
+    }
+    return (index->is_hash ? index->hash.count : index->tree.count) == expected &&
+           dbos_hash_consistent(&index->hash) && dbos_tree_consistent(&index->tree);
+}
+
+bool dbos_table_consistent(struct dbos_table *table) {
+    for (uint64_t i = 0; i < table->row_count; i++) {
+        const struct dbos_row *row = *place_at(table, i);
+        if (row->place != i || dbos_table_by_block(table, row->block) != row ||
+            table->next_counters[row->block % DBOS_SLOTS] <= row->block / DBOS_SLOTS) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        if (!index_is_consistent(table, &table->indexes[i])) {
+            return false;
+        }
+    }
+    return table->blocks.count == table->row_count && dbos_hash_consistent(&table->blocks);
+}
+
+uint64_t dbos_table_state_hash(struct dbos_table *table) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < table->row_count; i++) {
+        sum += dbos_row_hash(table->def->id, *place_at(table, i));
+    }
+    return sum;
+}
