@@ -356,7 +356,7 @@ static void put_field(struct dbos_buf *out, char code, const char *text) {
     dbos_buf_put_u8(out, (uint8_t)code);
     size_t at = out->size_bytes;
     dbos_buf_put(out, text, size_bytes + 1);
-    for (int cut = 0; cut < 3 && size_bytes > 0 && !out->failed; cut++) {
+    for (int cut = 0; cut <= 3 && size_bytes > 0 && !out->failed; cut++) {
         if (dbos_utf8_valid(text, size_bytes)) {
             out->data[at + size_bytes] = 0;
             out->size_bytes = at + size_bytes + 1;
