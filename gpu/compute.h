@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/queue.h"
+#include "gpu/assembler.h"
 #include "gpu/backend.h"
 #include "gpu/frame.h"
 

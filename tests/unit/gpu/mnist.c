@@ -22,8 +22,8 @@ static uint8_t *read_idx(struct dbos_alloc *alloc, const char *which, const char
     char command[512];
     uint8_t head[16];
     uint8_t *data = NULL;
-    (void)snprintf(command, sizeof command, "gzip -dc '%s/%s-%s.gz' 2>/dev/null", mnist_dir(), which,
-                   kind);
+    (void)snprintf(command, sizeof command, "gzip -dc '%s/%s-%s.gz' 2>/dev/null", mnist_dir(),
+                   which, kind);
     FILE *pipe = popen(command, "r");
     if (pipe == NULL) {
         return NULL;
