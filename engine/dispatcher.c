@@ -8,6 +8,7 @@
 #include "engine/engine_internal.h"
 #include "engine/tasks.h"
 #include "engine/worker_link.h"
+#include "gpu/assembler.h"
 
 enum {
     TASK_BUCKETS = 1024,
