@@ -69,7 +69,14 @@ run_tests() {
 }
 
 check_format() {
-    git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+    local file bad=0
+    while IFS= read -r file; do
+        if ! clang-format --dry-run --Werror "$file" 2>/dev/null; then
+            echo "$file: is not as .clang-format says; make format"
+            bad=1
+        fi
+    done < <(git ls-files '*.c' '*.h')
+    return $bad
 }
 
 phase_format() {
