@@ -10,8 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 BUILD_PACKAGES="build-essential cmake ninja-build pkg-config ca-certificates
     libpg-query-dev libprotobuf-c-dev liburing-dev libdnnl-dev libssl-dev libxxhash-dev libzstd-dev
-    postgresql-client"
-TEST_PACKAGES="clang clang-format libclang-rt-14-dev libcriterion-dev libpq-dev python3"
+    libpq-dev postgresql-client"
+TEST_PACKAGES="clang clang-format libclang-rt-14-dev libcriterion-dev python3"
 BENCH_PACKAGES="postgresql-15 postgresql-server-dev-15 redis-server tarantool tarantool-dev
     libmsgpuck-dev python3"
 
