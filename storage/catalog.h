@@ -1,8 +1,8 @@
 /* The catalogue: an immutable snapshot of all definitions, replaced as a whole by DDL.
  *
  * Anyone may hold a snapshot and plan against it; DDL runs under the barrier, makes a new snapshot
- * with a higher version and publishes it. A plan whose snapshot is not the published one any more is
- * made again (DBOS_ERR_STALE_PLAN).
+ * with a higher version and publishes it. A plan whose snapshot is not the published one any more
+ * is made again (DBOS_ERR_STALE_PLAN).
  *
  * Thread: snapshots may be read by any thread; publishing is the barrier's.
  * Memory: from the allocator of the first snapshot. */
@@ -17,7 +17,7 @@ struct dbos_catalog {
     uint64_t version;
     uint32_t table_count;
     uint32_t procedure_count;
-    uint32_t next_table_id;     /* never goes back */
+    uint32_t next_table_id; /* never goes back */
     uint32_t next_index_id;
     uint32_t next_procedure_id;
     struct dbos_table_def **tables;          /* by id, ascending */
@@ -53,5 +53,9 @@ enum dbos_err dbos_catalog_with_procedure(struct dbos_catalog *catalog,
                                           struct dbos_catalog **out) DBOS_MUST_USE;
 enum dbos_err dbos_catalog_without_procedure(struct dbos_catalog *catalog, uint32_t id,
                                              struct dbos_catalog **out) DBOS_MUST_USE;
+
+/* The same content again; what an undo publishes is made before the change. */
+enum dbos_err dbos_catalog_copy(struct dbos_catalog *catalog,
+                                struct dbos_catalog **out) DBOS_MUST_USE;
 
 #endif /* DBOS_STORAGE_CATALOG_H */

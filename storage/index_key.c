@@ -143,10 +143,10 @@ static void append_bytes(struct prefix_maker *maker, struct dbos_bytes bytes) {
 /* False when nothing can be appended any more. */
 static bool append_column(struct prefix_maker *maker, const struct dbos_column *column,
                           const struct dbos_datum *datum) {
-    if (!column->not_null || datum->is_null) {
+    if (!column->not_null) {
         append_number(maker, datum->is_null ? 2 : 1, 1);
     }
-    if (datum->is_null) {
+    if (datum->is_null) { /* a bound may be NULL where no row can be */
         maker->exact = false;
         return false;
     }

@@ -1,9 +1,11 @@
 /* All tables of a node: for each table one `struct dbos_table` per partition, or one in all for an
  * unpartitioned table; and the published catalogue snapshot.
  *
- * Thread: dbos_store_table() by any partition thread; create, drop and publish under the barrier (or
- * before the partitions run). dbos_store_catalog_ref() by any thread at any time.
- * Memory: tables from a per-table allocator that the store owns (shown in dbos.memory). */
+ * Each published snapshot has a higher version than all before it; an undo publishes one more.
+ *
+ * Thread: dbos_store_table() by any partition thread; create, drop and publish under the barrier
+ * (or before the partitions run). dbos_store_catalog_ref() by any thread at any time. Memory:
+ * tables from a per-table allocator that the store owns (shown in dbos.memory). */
 #ifndef DBOS_STORAGE_STORE_H
 #define DBOS_STORAGE_STORE_H
 
@@ -21,8 +23,8 @@ struct dbos_objects *dbos_store_objects(struct dbos_store *store);
 /* Which partition owns a slot: slot % partitions. */
 uint32_t dbos_store_partition_of(const struct dbos_store *store, uint32_t slot);
 
-/* The part of a table on a partition; an unpartitioned table gives the same for each. NULL = no such
- * table. */
+/* The part of a table on a partition; an unpartitioned table gives the same for each. NULL = no
+ * such table. */
 struct dbos_table *dbos_store_table(struct dbos_store *store, uint32_t table_id,
                                     uint32_t partition);
 
@@ -36,10 +38,13 @@ enum dbos_err dbos_store_create_table(struct dbos_store *store, struct dbos_tabl
                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 /* The table's parts leave the store and come back with undrop; `out` has one for each partition
  * (1 when unpartitioned) and is the caller's, to be closed when the transaction has committed. */
+struct dbos_store_table; /* of store.c */
 struct dbos_dropped_table {
     struct dbos_table_def *def;
     struct dbos_table **parts;
     uint32_t part_count;
+    struct dbos_store_table *entry;
+    struct dbos_catalog *back; /* the snapshot that undrop publishes */
 };
 enum dbos_err dbos_store_drop_table(struct dbos_store *store, uint32_t table_id,
                                     struct dbos_dropped_table *out,
@@ -53,10 +58,19 @@ enum dbos_err dbos_store_put_procedure(struct dbos_store *store,
                                        struct dbos_procedure_info *procedure) DBOS_MUST_USE;
 enum dbos_err dbos_store_drop_procedure(struct dbos_store *store, uint32_t id) DBOS_MUST_USE;
 
+/* Undo of DDL that can not fail. Between track and keep (or the last undo) the store keeps for each
+ * create, redefine, put and drop of a procedure what taking it back needs; undo takes back the
+ * newest one. A dropped table is not among them: undrop is its undo, in the same newest-first
+ * order. Keep forgets all of them: the transaction has committed; then tracking is off again. */
+void dbos_store_track_ddl(struct dbos_store *store);
+void dbos_store_undo_ddl(struct dbos_store *store);
+void dbos_store_keep_ddl(struct dbos_store *store);
+
 /* Sum of the state hashes of all tables. O(rows). */
 uint64_t dbos_store_state_hash(struct dbos_store *store);
 
-/* dbos.memory: name and bytes of each allocator of the store. */
+/* dbos.memory: name and bytes of each allocator of the store. Under the barrier: the counts of rows
+ * are the partitions'. */
 void dbos_store_each_memory(struct dbos_store *store,
                             void (*each)(void *arg, const char *name, uint64_t bytes,
                                          uint64_t rows),

@@ -10,7 +10,7 @@
 enum { CHUNK_ROWS = 8192 };
 
 /* A unique hash index is a hash; every other index is a tree. */
-struct index {
+struct dbos_table_index {
     bool is_hash;
     bool skips_nulls; /* rows with a NULL in the key are not in it: nobody can look them up */
     struct dbos_key key;
@@ -27,7 +27,7 @@ struct dbos_table {
     uint64_t row_count;
     uint64_t row_count_max; /* ever: what a new index must have nodes for, so that undo fits */
     struct dbos_hash blocks;
-    struct index *indexes; /* as def->indexes */
+    struct dbos_table_index *indexes; /* as def->indexes */
     uint64_t next_counters[DBOS_SLOTS];
 };
 
@@ -48,9 +48,9 @@ uint32_t dbos_slot_of(const struct dbos_datum *value) {
     return (uint32_t)(hash % DBOS_SLOTS);
 }
 
-static void index_init(struct index *index, struct dbos_alloc *alloc,
+static void index_init(struct dbos_table_index *index, struct dbos_alloc *alloc,
                        const struct dbos_table_def *def, const struct dbos_index_def *index_def) {
-    *index = (struct index){
+    *index = (struct dbos_table_index){
         .is_hash = index_def->kind == DBOS_INDEX_HASH && index_def->unique,
         .skips_nulls = index_def->kind == DBOS_INDEX_HASH,
     };
@@ -59,24 +59,25 @@ static void index_init(struct index *index, struct dbos_alloc *alloc,
     dbos_tree_init(&index->tree, alloc, &index->key, index_def->kind == DBOS_INDEX_HASH);
 }
 
-static void index_fini(struct index *index) {
+static void index_fini(struct dbos_table_index *index) {
     dbos_hash_fini(&index->hash);
     dbos_tree_fini(&index->tree);
 }
 
 /* Let an index refer to the table's new definition, where it is the same index. */
-static void index_rebind(struct index *index, const struct dbos_table_def *def,
+static void index_rebind(struct dbos_table_index *index, const struct dbos_table_def *def,
                          const struct dbos_index_def *index_def) {
     dbos_key_init(&index->key, def, index_def);
     index->tree.key = index->key;
 }
 
-static bool index_has(const struct index *index, const struct dbos_row *row) {
+static bool index_has(const struct dbos_table_index *index, const struct dbos_row *row) {
     return !index->skips_nulls || !dbos_key_row_has_null(&index->key, row);
 }
 
 /* The row with the same key, or NULL. NULLs are distinct: a key with one has no equal. */
-static struct dbos_row *index_equal_row(const struct index *index, const struct dbos_row *row) {
+static struct dbos_row *index_equal_row(const struct dbos_table_index *index,
+                                        const struct dbos_row *row) {
     if (dbos_key_row_has_null(&index->key, row)) {
         return NULL;
     }
@@ -101,7 +102,8 @@ static struct dbos_row *index_equal_row(const struct index *index, const struct 
 }
 
 /* `rows` is how many the tree must be able to hold. */
-static enum dbos_err index_reserve(struct index *index, const struct dbos_row *row, uint64_t rows) {
+static enum dbos_err index_reserve(struct dbos_table_index *index, const struct dbos_row *row,
+                                   uint64_t rows) {
     if (!index_has(index, row)) {
         return DBOS_OK;
     }
@@ -109,7 +111,7 @@ static enum dbos_err index_reserve(struct index *index, const struct dbos_row *r
                           : dbos_tree_reserve(&index->tree, rows);
 }
 
-static void index_put(struct index *index, struct dbos_row *row) {
+static void index_put(struct dbos_table_index *index, struct dbos_row *row) {
     if (!index_has(index, row)) {
         return;
     }
@@ -120,7 +122,7 @@ static void index_put(struct index *index, struct dbos_row *row) {
     }
 }
 
-static void index_remove(struct index *index, const struct dbos_row *row) {
+static void index_remove(struct dbos_table_index *index, const struct dbos_row *row) {
     if (!index_has(index, row)) {
         return;
     }
@@ -131,12 +133,13 @@ static void index_remove(struct index *index, const struct dbos_row *row) {
     }
 }
 
-static bool index_same_key(const struct index *index, const struct dbos_row *a,
+static bool index_same_key(const struct dbos_table_index *index, const struct dbos_row *a,
                            const struct dbos_row *b) {
     return dbos_key_compare_rows(&index->key, a, b) == 0;
 }
 
-static void index_swap(struct index *index, const struct dbos_row *old, struct dbos_row *fresh) {
+static void index_swap(struct dbos_table_index *index, const struct dbos_row *old,
+                       struct dbos_row *fresh) {
     if (!index_same_key(index, old, fresh)) {
         index_remove(index, old);
         index_put(index, fresh);
@@ -253,7 +256,7 @@ void dbos_table_saw_block(struct dbos_table *table, uint64_t block) {
 
 static uint64_t block_hash(uint64_t block) { return dbos_key_hash_integer((int64_t)block); }
 
-static enum dbos_err fail_unique(const struct index *index, const struct dbos_row *row,
+static enum dbos_err fail_unique(const struct dbos_table_index *index, const struct dbos_row *row,
                                  struct dbos_errinfo *info) {
     const struct dbos_index_def *index_def = index->key.index;
     enum dbos_err err =
@@ -277,7 +280,7 @@ static enum dbos_err fail_memory(struct dbos_errinfo *info) {
 static enum dbos_err check_unique(const struct dbos_table *table, const struct dbos_row *row,
                                   const struct dbos_row *instead, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        const struct index *index = &table->indexes[i];
+        const struct dbos_table_index *index = &table->indexes[i];
         if (!index->key.index->unique) {
             continue;
         }
@@ -294,7 +297,7 @@ static enum dbos_err check_unique(const struct dbos_table *table, const struct d
 static enum dbos_err reserve_indexes(struct dbos_table *table, const struct dbos_row *row,
                                      const struct dbos_row *instead, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        struct index *index = &table->indexes[i];
+        struct dbos_table_index *index = &table->indexes[i];
         if (instead != NULL && index_same_key(index, instead, row)) {
             continue;
         }
@@ -411,7 +414,7 @@ static bool any_null(const struct dbos_datum *datums, uint32_t count) {
 struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
                                  const struct dbos_datum *key) {
     DBOS_CHECK(index_number < table->def->index_count);
-    const struct index *index = &table->indexes[index_number];
+    const struct dbos_table_index *index = &table->indexes[index_number];
     uint32_t count = index->key.index->column_count;
     DBOS_CHECK(index->key.index->unique);
     if (any_null(key, count)) {
@@ -449,7 +452,7 @@ static void aim(struct dbos_cursor *cursor, struct dbos_tree_place first,
     memcpy(cursor->key_end, &to, sizeof to);
 }
 
-static void aim_at_range(const struct index *index, const struct dbos_bound *low,
+static void aim_at_range(const struct dbos_table_index *index, const struct dbos_bound *low,
                          const struct dbos_bound *high, struct dbos_cursor *cursor) {
     const struct dbos_key *key = &index->key;
     DBOS_CHECK(low->count <= key->index->column_count && high->count <= key->index->column_count);
@@ -469,7 +472,7 @@ static void aim_at_range(const struct index *index, const struct dbos_bound *low
 }
 
 /* All rows of one key. */
-static void aim_at_key(const struct index *index, const struct dbos_bound *bound,
+static void aim_at_key(const struct dbos_table_index *index, const struct dbos_bound *bound,
                        struct dbos_cursor *cursor) {
     DBOS_CHECK(bound->count == index->key.index->column_count);
     if (any_null(bound->datums, bound->count)) {
@@ -488,7 +491,7 @@ enum dbos_err dbos_cursor_begin_range(struct dbos_table *table, uint32_t index,
                                       bool descending, struct dbos_cursor *cursor) {
     DBOS_CHECK(index < table->def->index_count);
     *cursor = (struct dbos_cursor){.table = table, .index = index, .descending = descending};
-    const struct index *of_table = &table->indexes[index];
+    const struct dbos_table_index *of_table = &table->indexes[index];
     if (of_table->key.index->kind == DBOS_INDEX_ORDERED) {
         aim_at_range(of_table, low, high, cursor);
     } else {
@@ -522,7 +525,7 @@ struct dbos_row *dbos_cursor_next(struct dbos_cursor *cursor) {
     if (cursor->index == FULL_SCAN) {
         return cursor->place < table->row_count ? *place_at(table, cursor->place++) : NULL;
     }
-    const struct index *index = &table->indexes[cursor->index];
+    const struct dbos_table_index *index = &table->indexes[cursor->index];
     if (!index->is_hash) {
         return next_in_tree(cursor, &index->tree);
     }
@@ -533,7 +536,7 @@ struct dbos_row *dbos_cursor_next(struct dbos_cursor *cursor) {
 
 void dbos_cursor_end(struct dbos_cursor *cursor) { *cursor = (struct dbos_cursor){0}; }
 
-static enum dbos_err build_index(struct dbos_table *table, struct index *index,
+static enum dbos_err build_index(struct dbos_table *table, struct dbos_table_index *index,
                                  struct dbos_errinfo *info) {
     if (!index->is_hash && dbos_tree_reserve(&index->tree, table->row_count_max) != DBOS_OK) {
         return fail_memory(info);
@@ -552,8 +555,8 @@ static enum dbos_err build_index(struct dbos_table *table, struct index *index,
 }
 
 /* The index of the present definition that goes on living as `index_def`, or NULL. */
-static struct index *surviving_index(const struct dbos_table *table,
-                                     const struct dbos_index_def *index_def) {
+static struct dbos_table_index *surviving_index(const struct dbos_table *table,
+                                                const struct dbos_index_def *index_def) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
         const struct dbos_index_def *present = &table->def->indexes[i];
         if (present->id == index_def->id) {
@@ -565,66 +568,100 @@ static struct index *surviving_index(const struct dbos_table *table,
     return NULL;
 }
 
-/* Builds the indexes that are new; moves nothing. */
-static enum dbos_err build_new_indexes(struct dbos_table *table, struct dbos_table_def *def,
-                                       struct index *indexes, struct dbos_errinfo *info) {
-    enum dbos_err err = DBOS_OK;
-    uint32_t made = 0;
-    while (err == DBOS_OK && made < def->index_count) {
-        index_init(&indexes[made], table->alloc, def, &def->indexes[made]);
-        if (surviving_index(table, &def->indexes[made]) == NULL) {
-            err = build_index(table, &indexes[made], info);
-        }
-        made++;
+static void give_indexes(struct dbos_table *table, struct dbos_table_index *indexes,
+                         uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        index_fini(&indexes[i]);
     }
-    if (err != DBOS_OK) {
-        for (uint32_t i = 0; i < made; i++) {
-            index_fini(&indexes[i]);
+    dbos_give(table->alloc, indexes);
+}
+
+/* Same columns: rows and surviving indexes stay as they are. */
+static bool same_columns(const struct dbos_table_def *a, const struct dbos_table_def *b) {
+    if (a->id != b->id || a->column_count != b->column_count ||
+        a->partition_column != b->partition_column) {
+        return false;
+    }
+    for (uint32_t i = 0; i < a->column_count; i++) {
+        if (a->columns[i].type != b->columns[i].type ||
+            a->columns[i].not_null != b->columns[i].not_null) {
+            return false;
         }
     }
-    return err;
+    return true;
+}
+
+enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def *def,
+                                 struct dbos_table_change *out, struct dbos_errinfo *info) {
+    *out = (struct dbos_table_change){0};
+    DBOS_CHECK(same_columns(def, table->def));
+    struct dbos_table_index *indexes =
+        dbos_take(table->alloc, def->index_count * sizeof *indexes + 1);
+    if (indexes == NULL) {
+        return fail_memory(info);
+    }
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        index_init(&indexes[i], table->alloc, def, &def->indexes[i]);
+    }
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        if (surviving_index(table, &def->indexes[i]) != NULL) {
+            continue;
+        }
+        enum dbos_err err = build_index(table, &indexes[i], info);
+        if (err != DBOS_OK) {
+            give_indexes(table, indexes, def->index_count);
+            return err;
+        }
+    }
+    *out = (struct dbos_table_change){.def = dbos_table_def_ref(def), .indexes = indexes};
+    return DBOS_OK;
+}
+
+void dbos_table_exchange(struct dbos_table *table, struct dbos_table_change *change) {
+    struct dbos_table_def *def = change->def;
+    struct dbos_table_index *indexes = change->indexes;
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        struct dbos_table_index *survivor = surviving_index(table, &def->indexes[i]);
+        if (survivor != NULL) {
+            struct dbos_table_index other = indexes[i]; /* empty */
+            indexes[i] = *survivor;
+            index_rebind(&indexes[i], def, &def->indexes[i]);
+            *survivor = other;
+        }
+    }
+    *change = (struct dbos_table_change){.def = table->def, .indexes = table->indexes};
+    table->def = def;
+    table->indexes = indexes;
+}
+
+void dbos_table_forget_change(struct dbos_table *table, struct dbos_table_change *change) {
+    if (change->def != NULL) {
+        give_indexes(table, change->indexes, change->def->index_count);
+        dbos_table_def_unref(change->def);
+    }
+    *change = (struct dbos_table_change){0};
 }
 
 enum dbos_err dbos_table_redefine(struct dbos_table *table, struct dbos_table_def *def,
                                   struct dbos_errinfo *info) {
-    DBOS_CHECK(def->column_count == table->def->column_count);
-    struct index *indexes = dbos_take(table->alloc, def->index_count * sizeof *indexes + 1);
-    if (indexes == NULL) {
-        return fail_memory(info);
+    struct dbos_table_change change;
+    enum dbos_err err = dbos_table_prepare(table, def, &change, info);
+    if (err == DBOS_OK) {
+        dbos_table_exchange(table, &change);
+        dbos_table_forget_change(table, &change);
     }
-    enum dbos_err err = build_new_indexes(table, def, indexes, info);
-    if (err != DBOS_OK) {
-        dbos_give(table->alloc, indexes);
-        return err;
-    }
-    for (uint32_t i = 0; i < def->index_count; i++) {
-        struct index *survivor = surviving_index(table, &def->indexes[i]);
-        if (survivor != NULL) {
-            indexes[i] = *survivor;
-            index_rebind(&indexes[i], def, &def->indexes[i]);
-            dbos_hash_init(&survivor->hash, table->alloc);
-            dbos_tree_init(&survivor->tree, table->alloc, &survivor->key, false);
-        }
-    }
-    for (uint32_t i = 0; i < table->def->index_count; i++) {
-        index_fini(&table->indexes[i]);
-    }
-    dbos_give(table->alloc, table->indexes);
-    table->indexes = indexes;
-    struct dbos_table_def *before = table->def;
-    table->def = dbos_table_def_ref(def);
-    dbos_table_def_unref(before);
-    return DBOS_OK;
+    return err;
 }
 
-static bool index_contains(const struct index *index, const struct dbos_row *row) {
+static bool index_contains(const struct dbos_table_index *index, const struct dbos_row *row) {
     if (!index->is_hash) {
         return dbos_tree_contains(&index->tree, row);
     }
     return index_equal_row(index, row) == row;
 }
 
-static bool index_is_consistent(const struct dbos_table *table, const struct index *index) {
+static bool index_is_consistent(const struct dbos_table *table,
+                                const struct dbos_table_index *index) {
     uint64_t expected = 0;
     for (uint64_t i = 0; i < table->row_count; i++) {
         const struct dbos_row *row = *place_at(table, i);

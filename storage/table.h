@@ -21,7 +21,7 @@ uint32_t dbos_slot_of(const struct dbos_datum *value);
 
 enum dbos_err dbos_table_open(struct dbos_alloc *alloc, struct dbos_table_def *def,
                               struct dbos_table **out) DBOS_MUST_USE;
-void dbos_table_close(struct dbos_table *table); /* NULL is allowed */
+void dbos_table_close(struct dbos_table *table);                          /* NULL is allowed */
 struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table); /* borrowed */
 uint64_t dbos_table_row_count(const struct dbos_table *table);
 struct dbos_alloc *dbos_table_alloc(struct dbos_table *table);
@@ -69,7 +69,7 @@ struct dbos_cursor {
     bool descending;
     void *node; /* of the index */
     uint64_t place;
-    uint8_t key_end[16]; /* of the index */
+    uint8_t key_end[16];   /* of the index */
     struct dbos_buf bound; /* encoded end key, from the table's allocator; freed by _end */
 };
 void dbos_cursor_begin_full(struct dbos_table *table, struct dbos_cursor *cursor);
@@ -86,6 +86,20 @@ void dbos_cursor_end(struct dbos_cursor *cursor);
  * unique index over duplicates is UNIQUE, and nothing has changed. */
 enum dbos_err dbos_table_redefine(struct dbos_table *table, struct dbos_table_def *def,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* The same in two steps that can be taken back. Prepare builds what is new and changes nothing;
+ * exchange puts it in and can not fail: `change` then holds what was there before, so that a second
+ * exchange is the undo (newest first, as with rows). Forget gives back what `change` holds. */
+struct dbos_table_index;
+struct dbos_table_change {
+    struct dbos_table_def *def;
+    struct dbos_table_index *indexes;
+};
+enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def *def,
+                                 struct dbos_table_change *out,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_table_exchange(struct dbos_table *table, struct dbos_table_change *change);
+void dbos_table_forget_change(struct dbos_table *table, struct dbos_table_change *change);
 
 /* O(n): indexes and directory agree with each other. For DBOS_DEBUG_CHECK and tests. */
 bool dbos_table_consistent(struct dbos_table *table);
