@@ -9,13 +9,16 @@
  *
  *   partition ──append──▶ queue ──▶ [reorder by position] ──▶ batch ──write──sync──▶ watermark
  *
- * Thread: take_position and append by any; durable by any; open, recover, start, close by the owner.
- * Memory: entries are made by the appender from `alloc` and given to the log. */
+ * Thread: take_position and append by any; durable by any; open, recover, start, close by the
+ * owner. Memory: entries are made by the appender from `alloc` and given to the log. */
 #ifndef DBOS_TXN_LOG_H
 #define DBOS_TXN_LOG_H
 
 #include "base/queue.h"
 #include "provenance/segment.h"
+
+/* The exit status when a write or a sync of the log has failed (EX_IOERR). */
+enum { DBOS_EXIT_LOG_FAILED = 74 };
 
 enum dbos_durability { DBOS_DURABILITY_SYNC, DBOS_DURABILITY_ASYNC };
 
@@ -31,7 +34,8 @@ struct dbos_log_options {
 /* One record on its way. `data` has size_bytes of a framed record. */
 struct dbos_log_entry {
     struct dbos_queue_node node;
-    struct dbos_log_entry *next; /* of the log thread */
+    struct dbos_log_entry *next; /* of the log thread, with `previous` */
+    struct dbos_log_entry *previous;
     uint64_t position;
     int64_t hash_delta;
     uint32_t size_bytes;
@@ -42,9 +46,9 @@ struct dbos_log_entry {
 
 struct dbos_log;
 
-/* Open or create the log of a data directory: reads the segment headers, knows the database's id and
- * secret. No thread runs yet. Errors: IO, DISK_FULL, CORRUPT, FORMAT_VERSION (a newer program wrote
- * it), DUPLICATE_OBJECT (another process has the directory). */
+/* Open or create the log of a data directory: reads the segment headers, knows the database's id
+ * and secret. No thread runs yet. Errors: IO, DISK_FULL, CORRUPT, FORMAT_VERSION (a newer program
+ * wrote it), DUPLICATE_OBJECT (another process has the directory). */
 enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_options *options,
                             struct dbos_log **out, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Drains and syncs what was appended, stops the thread, closes. */
@@ -55,9 +59,9 @@ enum dbos_err dbos_log_object_seed(struct dbos_env *env, const char *data_dir, u
                                    struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* Read everything that is there, oldest first. `apply` is called for each record and adds to
- * *state_hash; after each batch the log compares it with the recorded one (CORRUPT when it differs).
- * A torn tail is cut; the accepted tail is rewritten and synced; then positions go on after it.
- * `next_position` and `last_commit_us` (of the newest record) come out. */
+ * *state_hash; after each batch the log compares it with the recorded one (CORRUPT when it
+ * differs). A torn tail is cut; the accepted tail is rewritten and synced; then positions go on
+ * after it. `next_position` and `last_commit_us` (of the newest record) come out. */
 struct dbos_recovery {
     enum dbos_err (*apply)(void *arg, const uint8_t *record, size_t size_bytes,
                            uint64_t *state_hash, struct dbos_errinfo *info);
@@ -92,10 +96,16 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
 
 /* Everything up to here is durable (async: is written and may be lost in a power cut). */
 uint64_t dbos_log_durable(const struct dbos_log *log);
-/* Sleep until `position` is durable. For tests, DDL tools and shutdown; partitions never call it. */
+/* Sleep until `position` is durable. For tests, DDL tools and shutdown; partitions never call it.
+ */
 void dbos_log_wait(struct dbos_log *log, uint64_t position);
 /* State hash after the last durable batch, and its position. */
 void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash);
+
+/* The newest position that a transaction under the barrier has written at: every partition sees it.
+ * The barrier's runner notes it, partitions read it. */
+void dbos_log_note_barrier(struct dbos_log *log, uint64_t position);
+uint64_t dbos_log_barrier_position(const struct dbos_log *log);
 
 struct dbos_log_stats {
     uint64_t records, batches, syncs, bytes, blob_bytes, segments;

@@ -23,7 +23,7 @@ struct dbos_txn;
 
 struct dbos_txn_options {
     struct dbos_store *store;
-    struct dbos_log *log; /* NULL: nothing is logged (tests) */
+    struct dbos_log *log;              /* NULL: nothing is logged (tests) */
     int64_t (*commit_time)(void *arg); /* strictly growing over all partitions */
     void *commit_time_arg;
     uint32_t partition; /* whose; DBOS_PARTITION_ALL for the barrier's */
@@ -46,8 +46,8 @@ struct dbos_txn_call {
     bool is_task_result;
 };
 void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call);
-/* Commit. *out_position: the record's position, or 0 when there was nothing to record. Errors: NOMEM
- * (nothing has happened; abort). */
+/* Commit. *out_position: the record's position, or 0 when there was nothing to record. Errors:
+ * NOMEM (nothing has happened; abort). */
 enum dbos_err dbos_txn_commit(struct dbos_txn *txn, uint64_t *out_position,
                               struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Undo everything; `why` goes into the record. Returns the record's position or 0. */
@@ -78,7 +78,8 @@ void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char 
 /* A part of a table that is in hand; NULL: no such table, or another partition's. */
 struct dbos_table *dbos_txn_table(struct dbos_txn *txn, uint32_t table_id, uint32_t partition);
 /* Which partition a row with this partitioning value lives on (any one for an unpartitioned table:
- * the transaction's own, or 0 under the barrier). Errors: WRONG_PARTITION when it is not in hand. */
+ * the transaction's own, or 0 under the barrier). Errors: WRONG_PARTITION when it is not in hand.
+ */
 enum dbos_err dbos_txn_route(struct dbos_txn *txn, const struct dbos_table_def *def,
                              const struct dbos_datum *value, uint32_t *out_partition,
                              struct dbos_errinfo *info) DBOS_MUST_USE;
@@ -87,8 +88,7 @@ enum dbos_err dbos_txn_route(struct dbos_txn *txn, const struct dbos_table_def *
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row);
 void dbos_txn_note_absent(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                           const struct dbos_datum *key, uint32_t count);
-void dbos_txn_note_scan(struct dbos_txn *txn, uint32_t table_id, uint32_t partition,
-                        uint64_t rows);
+void dbos_txn_note_scan(struct dbos_txn *txn, uint32_t table_id, uint32_t partition, uint64_t rows);
 void dbos_txn_note_range(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                          const struct dbos_bound *low, const struct dbos_bound *high,
                          uint64_t rows);
@@ -123,8 +123,7 @@ enum dbos_err dbos_txn_drop_procedure(struct dbos_txn *txn, uint32_t id,
 /* Recovery: apply one record's writes to the store (no planner, no module). Writes to dbos.catalog
  * change the catalogue too. Adds the change of the state hash to *state_hash. */
 enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *log,
-                                    const uint8_t *record, size_t size_bytes,
-                                    uint64_t *state_hash,
+                                    const uint8_t *record, size_t size_bytes, uint64_t *state_hash,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
 
 #endif /* DBOS_TXN_TXN_H */

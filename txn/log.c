@@ -1,0 +1,361 @@
+#include "txn/log.h"
+
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "txn/log_internal.h"
+
+/* --- opening and closing --------------------------------------------------------------------- */
+
+static enum dbos_err make_directories(struct dbos_log *log, struct dbos_errinfo *info) {
+    char path[DBOS_PATH_BYTES];
+    dbos_log_path(path, log->data_dir, "log");
+    enum dbos_err err = log->env->ops->dir_make(log->env, path, info);
+    if (err == DBOS_OK) {
+        dbos_log_path(path, log->data_dir, "blobs");
+        err = log->env->ops->dir_make(log->env, path, info);
+    }
+    return err == DBOS_OK ? log->env->ops->dir_sync(log->env, log->data_dir, info) : err;
+}
+
+static enum dbos_err open_parts(struct dbos_log *log, const struct dbos_log_options *options,
+                                struct dbos_errinfo *info) {
+    enum dbos_err err =
+        dbos_segments_init(&log->segments, log->alloc, options, log->data_dir, info);
+    if (err == DBOS_OK) {
+        err = dbos_log_lock_dir(log->env, options->data_dir, &log->lock_file, info);
+    }
+    if (err != DBOS_OK) {
+        return err;
+    }
+    memcpy(log->data_dir, options->data_dir, strlen(options->data_dir) + 1);
+    err = dbos_log_identity(log->env, log->data_dir, &log->identity, info);
+    if (err == DBOS_OK) {
+        err = make_directories(log, info);
+    }
+    if (err == DBOS_OK) {
+        err = dbos_blob_index_open(log->alloc, log->env, log->data_dir, &log->blobs, info);
+    }
+    return err;
+}
+
+enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_options *options,
+                            struct dbos_log **out, struct dbos_errinfo *info) {
+    *out = NULL;
+    struct dbos_log *log = dbos_take_zero(alloc, sizeof *log);
+    if (log == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the log");
+    }
+    log->alloc = alloc;
+    log->env = options->env;
+    log->durability = options->durability;
+    log->flush_ns = (uint64_t)options->async_flush_ms * 1000000u;
+    log->objects = options->objects;
+    log->lock_file = -1;
+    log->blob_file = -1;
+    dbos_queue_init(&log->queue, -1);
+    (void)pthread_mutex_init(&log->lock, NULL);
+    (void)pthread_cond_init(&log->moved, NULL);
+    enum dbos_err err = open_parts(log, options, info);
+    if (err != DBOS_OK) {
+        dbos_log_close(log);
+        return err;
+    }
+    *out = log;
+    return DBOS_OK;
+}
+
+static void close_file(struct dbos_log *log, int file) {
+    if (file >= 0) {
+        log->env->ops->file_close(log->env, file);
+    }
+}
+
+void dbos_log_close(struct dbos_log *log) {
+    if (log == NULL) {
+        return;
+    }
+    if (log->running) {
+        dbos_queue_push(&log->queue, &log->stop_node);
+        (void)pthread_join(log->thread, NULL);
+    }
+    DBOS_CHECK(log->first == NULL); /* every position that was taken was appended */
+    dbos_segments_fini(&log->segments);
+    dbos_blob_index_close(log->blobs);
+    close_file(log, log->blob_file);
+    close_file(log, log->lock_file);
+    (void)pthread_cond_destroy(&log->moved);
+    (void)pthread_mutex_destroy(&log->lock);
+    dbos_give(log->alloc, log);
+}
+
+/* --- entries --------------------------------------------------------------------------------- */
+
+struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,
+                                           uint32_t objects_max) {
+    size_t objects_bytes = (size_t)objects_max * sizeof(struct dbos_object *);
+    struct dbos_log_entry *entry =
+        dbos_take(log->alloc, sizeof *entry + objects_bytes + record_bytes_max);
+    if (entry != NULL) {
+        *entry = (struct dbos_log_entry){0};
+        entry->objects = (struct dbos_object **)(entry + 1);
+        entry->data = (uint8_t *)(entry + 1) + objects_bytes;
+    }
+    return entry;
+}
+
+void dbos_log_entry_give(struct dbos_log *log, struct dbos_log_entry *entry) {
+    if (entry == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < entry->object_count; i++) {
+        dbos_object_unref(entry->objects[i]);
+    }
+    dbos_give(log->alloc, entry);
+}
+
+uint64_t dbos_log_take_position(struct dbos_log *log) {
+    return atomic_fetch_add(&log->taken, 1) + 1;
+}
+
+uint64_t dbos_log_last_position(const struct dbos_log *log) { return atomic_load(&log->taken); }
+
+void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry) {
+    DBOS_CHECK(entry->position != 0 && entry->size_bytes != 0);
+    dbos_queue_push(&log->queue, &entry->node);
+}
+
+/* --- what is durable ------------------------------------------------------------------------- */
+
+uint64_t dbos_log_durable(const struct dbos_log *log) {
+    return atomic_load_explicit(&log->durable, memory_order_acquire);
+}
+
+void dbos_log_wait(struct dbos_log *log, uint64_t position) {
+    if (dbos_log_durable(log) >= position) {
+        return;
+    }
+    (void)atomic_fetch_add(&log->waiters, 1);
+    (void)pthread_mutex_lock(&log->lock);
+    while (atomic_load(&log->durable) < position) {
+        (void)pthread_cond_wait(&log->moved, &log->lock);
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    (void)atomic_fetch_sub(&log->waiters, 1);
+}
+
+void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&log->lock;
+    (void)pthread_mutex_lock(lock);
+    *out_position = log->published_position;
+    *out_hash = log->published_hash;
+    (void)pthread_mutex_unlock(lock);
+}
+
+void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&log->lock;
+    (void)pthread_mutex_lock(lock);
+    *out = log->published_stats;
+    (void)pthread_mutex_unlock(lock);
+}
+
+void dbos_log_note_barrier(struct dbos_log *log, uint64_t position) {
+    atomic_store(&log->barrier, position);
+}
+
+uint64_t dbos_log_barrier_position(const struct dbos_log *log) {
+    return atomic_load_explicit(&log->barrier, memory_order_relaxed);
+}
+
+/* Move the watermark and say so. */
+static void publish(struct dbos_log *log) {
+    (void)pthread_mutex_lock(&log->lock);
+    log->published_position = log->written;
+    log->published_hash = log->state_hash;
+    log->published_stats = log->stats;
+    log->published_stats.segments = log->segments.made;
+    (void)pthread_mutex_unlock(&log->lock);
+    /* Sequentially consistent with the waiter's count: one of the two sees the other. */
+    atomic_store(&log->durable, log->written);
+    if (atomic_load(&log->waiters) != 0) {
+        (void)pthread_mutex_lock(&log->lock);
+        (void)pthread_cond_broadcast(&log->moved);
+        (void)pthread_mutex_unlock(&log->lock);
+    }
+    if (log->on_durable != NULL) {
+        log->on_durable(log->on_durable_arg);
+    }
+}
+
+/* --- the log thread -------------------------------------------------------------------------- */
+
+/* What is in memory may not be on disk: nothing may be built upon it, nothing may be answered. The
+ * process ends here and now; the next start reads what is there. */
+static noreturn void stop_at_once(const struct dbos_errinfo *info) {
+    dbos_log(DBOS_LOG_ERROR, "the log cannot be written, stopping: %s %s", info->message,
+             info->detail);
+    _exit(DBOS_EXIT_LOG_FAILED);
+}
+
+/* Put an entry in its place by position: nearly always the last. */
+static void keep_in_order(struct dbos_log *log, struct dbos_log_entry *entry) {
+    struct dbos_log_entry *before = log->last;
+    DBOS_CHECK(entry->position > log->written);
+    while (before != NULL && before->position > entry->position) {
+        before = before->previous;
+    }
+    struct dbos_log_entry *after = before == NULL ? log->first : before->next;
+    entry->previous = before;
+    entry->next = after;
+    *(before == NULL ? &log->first : &before->next) = entry;
+    *(after == NULL ? &log->last : &after->previous) = entry;
+}
+
+static void take_queued(struct dbos_log *log, struct dbos_queue_node *node) {
+    static_assert(offsetof(struct dbos_log_entry, node) == 0, "a node is its entry");
+    while (node != NULL) {
+        if (node == &log->stop_node) {
+            log->stop = true;
+        } else {
+            keep_in_order(log, (struct dbos_log_entry *)node);
+        }
+        node = dbos_queue_pop(&log->queue);
+    }
+}
+
+/* The records that follow each other from the last written one on: as many as fit. False: the next
+ * position has not come yet. */
+static bool gather(struct dbos_log *log, struct dbos_stored_batch *batch) {
+    *batch = (struct dbos_stored_batch){.first_position = log->written + 1,
+                                        .synced_position = log->synced,
+                                        .state_hash = log->state_hash};
+    uint64_t position = log->written;
+    uint64_t bytes = 0;
+    for (struct dbos_log_entry *entry = log->first;
+         entry != NULL && entry->position == position + 1; entry = entry->next) {
+        if (batch->record_count != 0 && bytes + entry->size_bytes > DBOS_LOG_BATCH_BYTES) {
+            break;
+        }
+        position++;
+        bytes += entry->size_bytes;
+        batch->record_count++;
+        batch->state_hash += (uint64_t)entry->hash_delta;
+    }
+    batch->last_position = position;
+    batch->records_bytes = (uint32_t)bytes;
+    return batch->record_count != 0;
+}
+
+static void sync_log(struct dbos_log *log) {
+    struct dbos_errinfo info = {0};
+    if (dbos_segments_sync(&log->segments, &info) != DBOS_OK) {
+        stop_at_once(&info);
+    }
+    log->stats.syncs++;
+    log->synced = log->written;
+    log->synced_ns = log->env->ops->mono_ns(log->env);
+}
+
+/* The entries that were written leave the list; returned as a list of their own. */
+static struct dbos_log_entry *unlink_written(struct dbos_log *log, uint32_t count) {
+    struct dbos_log_entry *written = log->first;
+    struct dbos_log_entry *last = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        last = log->first;
+        log->first = last->next;
+    }
+    last->next = NULL;
+    *(log->first == NULL ? &log->last : &log->first->previous) = NULL;
+    return written;
+}
+
+static void give_entries(struct dbos_log *log, struct dbos_log_entry *entry) {
+    while (entry != NULL) {
+        struct dbos_log_entry *next = entry->next;
+        dbos_log_entry_give(log, entry);
+        entry = next;
+    }
+}
+
+static void write_batch(struct dbos_log *log, struct dbos_stored_batch *batch) {
+    struct dbos_errinfo info = {0};
+    if (dbos_log_write_objects(log, log->first, batch->record_count, &info) != DBOS_OK ||
+        dbos_segments_write(&log->segments, batch, log->first, &info) != DBOS_OK) {
+        stop_at_once(&info);
+    }
+    log->written = batch->last_position;
+    log->state_hash = batch->state_hash;
+    if (log->durability == DBOS_DURABILITY_SYNC) {
+        sync_log(log);
+    } else if (log->synced < batch->synced_position) {
+        log->synced = batch->synced_position; /* the segment before it was synced */
+    }
+    log->stats.batches++;
+    log->stats.records += batch->record_count;
+    log->stats.bytes += batch->records_bytes;
+    struct dbos_log_entry *written = unlink_written(log, batch->record_count);
+    publish(log);
+    give_entries(log, written);
+}
+
+/* Asynchronous: how long until what was written must be synced. */
+static uint64_t sync_due_us(struct dbos_log *log) {
+    uint64_t idle_us = 1000000;
+    if (log->synced == log->written) {
+        return idle_us;
+    }
+    uint64_t since = log->env->ops->mono_ns(log->env) - log->synced_ns;
+    return since >= log->flush_ns ? 0 : (log->flush_ns - since) / 1000 + 1;
+}
+
+/* The log's latency is everyone's: go before other threads where that is allowed. */
+static void raise_priority(void) {
+    struct sched_param param = {.sched_priority = 10};
+    if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param) != 0) {
+        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -10);
+    }
+}
+
+static void *run_log(void *arg) {
+    struct dbos_log *log = arg;
+    struct dbos_stored_batch batch;
+    raise_priority();
+    log->synced_ns = log->env->ops->mono_ns(log->env);
+    while (!log->stop) {
+        if (log->synced == log->written) {
+            log->synced_ns =
+                log->env->ops->mono_ns(log->env); /* the interval starts with a write */
+        }
+        uint64_t due_us = sync_due_us(log);
+        take_queued(log, due_us == 0 ? dbos_queue_pop(&log->queue)
+                                     : dbos_queue_wait(&log->queue, due_us));
+        while (gather(log, &batch)) {
+            write_batch(log, &batch);
+            take_queued(log, dbos_queue_pop(&log->queue));
+        }
+        if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
+            sync_log(log);
+            publish(log);
+        }
+    }
+    return NULL;
+}
+
+enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,
+                             struct dbos_errinfo *info) {
+    DBOS_CHECK(log->recovered && !log->running);
+    log->on_durable = on_durable;
+    log->on_durable_arg = arg;
+    enum dbos_err err = dbos_segments_start(&log->segments, &log->identity, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    if (pthread_create(&log->thread, NULL, run_log, log) != 0) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "cannot start the log thread");
+    }
+    log->running = true;
+    return DBOS_OK;
+}

@@ -1,0 +1,135 @@
+/* Inside of the log: the parts that log.c (queue and thread), log_segment.c (segment files),
+ * log_blob.c (objects), log_identity.c (the directory) and log_recover.c share.
+ *
+ * Thread: the log thread once it runs, the owner before and after; the preparer has its own lock.
+ */
+#ifndef DBOS_TXN_LOG_INTERNAL_H
+#define DBOS_TXN_LOG_INTERNAL_H
+
+#include <pthread.h>
+
+#include "provenance/segment_format.h"
+#include "txn/log.h"
+
+enum {
+    DBOS_LOG_BATCH_BYTES = 4 * 1048576, /* a batch takes no further record past this */
+    /* One write; larger batches (a single large record) take several before their one sync. */
+    DBOS_LOG_BUFFER_BYTES = DBOS_SEGMENT_HEADER_BYTES + 4 * 1048576 + 256 * 1024,
+    DBOS_LOG_SEGMENT_BYTES = 64 * 1048576,
+    DBOS_LOG_SEGMENT_BYTES_MIN = 16 * 1024,
+};
+
+/* Makes the next segment ahead of time, so that no commit waits for zeroes to reach the disk. */
+struct dbos_preparer {
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool stop;
+    uint32_t wanted; /* number of the segment to make; 0 = none */
+    uint32_t ready;  /* number of the one that is made and not taken yet; 0 = none */
+    int ready_file;
+    enum dbos_err err; /* of the last making; its words are in info */
+    struct dbos_errinfo info;
+};
+
+/* The segment being written. */
+struct dbos_segments {
+    struct dbos_env *env;
+    struct dbos_alloc *alloc;
+    const char *data_dir;
+    uint64_t segment_bytes;            /* of an ordinary segment */
+    struct dbos_segment_header header; /* number 0: there is none yet */
+    bool header_pending;               /* goes out with the first batch */
+    int file;
+    uint64_t offset; /* of the next batch */
+    uint32_t previous_crc;
+    uint8_t *buffer; /* DBOS_LOG_BUFFER_BYTES */
+    struct dbos_preparer preparer;
+    uint64_t made; /* segments taken into use */
+};
+
+struct dbos_log {
+    struct dbos_alloc *alloc;
+    struct dbos_env *env;
+    char data_dir[DBOS_DATA_DIR_BYTES_MAX + 1];
+    enum dbos_durability durability;
+    uint64_t flush_ns;
+    struct dbos_objects *objects;
+    struct dbos_stored_identity identity;
+    int lock_file;
+    struct dbos_blob_index *blobs;
+    int blob_file; /* being appended to; -1 = not open */
+    uint32_t blob_number;
+    struct dbos_segments segments;
+
+    struct dbos_queue queue;
+    _Atomic uint64_t taken;
+    _Atomic uint64_t durable;
+    _Atomic uint64_t barrier;
+    struct dbos_queue_node stop_node; /* queued by close, behind everything */
+    _Atomic uint32_t waiters;
+    pthread_mutex_t lock; /* of the published facts below, and of `moved` */
+    pthread_cond_t moved;
+    uint64_t published_position;
+    uint64_t published_hash;
+    struct dbos_log_stats published_stats;
+
+    pthread_t thread;
+    bool running;
+    bool recovered;
+    void (*on_durable)(void *arg);
+    void *on_durable_arg;
+
+    /* The log thread's own. */
+    bool stop;
+    struct dbos_log_entry *first; /* waiting, by position */
+    struct dbos_log_entry *last;
+    uint64_t written; /* last position written */
+    uint64_t synced;  /* last position synced */
+    uint64_t synced_ns;
+    uint64_t state_hash;
+    struct dbos_log_stats stats;
+};
+
+/* log_identity.c: directories, lock and identity file. */
+enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, int *out_file,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Reads the identity, or makes it in a directory that has no log yet. The lock is held. */
+enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir,
+                                struct dbos_stored_identity *out,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Highest number of a segment file; 0 = there is none. */
+enum dbos_err dbos_log_highest_segment(struct dbos_env *env, const char *data_dir, uint32_t *out,
+                                       struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* log_segment.c. */
+enum dbos_err dbos_segments_init(struct dbos_segments *segments, struct dbos_alloc *alloc,
+                                 const struct dbos_log_options *options, const char *data_dir,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_segments_fini(struct dbos_segments *segments);
+/* Go on writing in a segment that recovery has read to `offset`. */
+enum dbos_err dbos_segments_resume(struct dbos_segments *segments,
+                                   const struct dbos_segment_header *header, uint64_t offset,
+                                   uint32_t previous_crc, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Makes the first segment where there is none, and starts the preparer. */
+enum dbos_err dbos_segments_start(struct dbos_segments *segments,
+                                  const struct dbos_stored_identity *identity,
+                                  struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Write the entries from `first` on, `count` of them, as one batch, without a sync. `batch` has
+ * positions, hash, records_bytes and record_count; the rest is filled in. What was written before
+ * is synced first where a new segment begins. */
+enum dbos_err dbos_segments_write(struct dbos_segments *segments, struct dbos_stored_batch *batch,
+                                  const struct dbos_log_entry *first,
+                                  struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_segments_sync(struct dbos_segments *segments,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* log_blob.c: write the objects of these entries that no blob file has yet, and sync them. */
+enum dbos_err dbos_log_write_objects(struct dbos_log *log, const struct dbos_log_entry *first,
+                                     uint32_t count, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Cut the objects that no accepted batch names: written for positions after `position`. */
+enum dbos_err dbos_log_cut_objects(struct dbos_log *log, uint64_t position,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+
+#endif /* DBOS_TXN_LOG_INTERNAL_H */
