@@ -56,6 +56,7 @@ struct conn {
 
 struct dbos_worker {
     struct dbos_alloc *alloc;
+    void *block; /* where this struct lies: its queues want a cache line's alignment */
     struct dbos_env *env;
     struct dbos_worker_options options;
     int listen_fd;
@@ -458,6 +459,9 @@ static bool read_some(struct dbos_worker *w, struct conn *conn, uint64_t *total)
         conn->header_have += (uint32_t)got;
         if (conn->header_have == DBOS_FRAME_BYTES) {
             on_header(w, conn);
+        } else if (conn->header_have >= sizeof(uint32_t) &&
+                   dbos_load_u32(conn->header) != DBOS_FRAME_MAGIC) {
+            refuse(w, conn, DBOS_FRAME_ERR_PROTOCOL, "not a worker frame");
         }
     }
     return true;
@@ -688,7 +692,7 @@ void dbos_worker_close(struct dbos_worker *w) {
     }
     dbos_give(w->alloc, w->conns);
     dbos_give(w->alloc, w->polls);
-    dbos_give(w->alloc, w);
+    dbos_give(w->alloc, w->block);
 }
 
 static enum dbos_err open_parts(struct dbos_worker *w, struct dbos_errinfo *info) {
@@ -727,11 +731,15 @@ enum dbos_err dbos_worker_open(struct dbos_alloc *alloc, struct dbos_env *env,
     };
     DBOS_CHECK(options->connections_max > 0 && options->queue_max > 0);
     *out = NULL;
-    struct dbos_worker *w = dbos_take_zero(alloc, sizeof *w);
-    if (w == NULL) {
+    uint8_t *block =
+        dbos_take_zero(alloc, sizeof(struct dbos_worker) + _Alignof(struct dbos_worker));
+    if (block == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "no memory for a worker");
     }
+    size_t skip = (0 - (uintptr_t)block) % _Alignof(struct dbos_worker);
+    struct dbos_worker *w = (struct dbos_worker *)(void *)(block + skip);
     w->alloc = alloc;
+    w->block = block;
     w->env = env;
     w->options = *options;
     w->listen_fd = -1;

@@ -563,9 +563,7 @@ Test(integration_worker, garbage_ends_its_own_connection_only) {
             send_frame(&bad, (struct dbos_frame){.kind = DBOS_FRAME_RESULT}, "x", 1);
             break;
         case 2: /* another protocol */
-            send_bytes(&bad, "GET / HTTP/1.1\r\nHost: localhost\r\nUser-Agent: somebody\r\n\r\n",
-                       60);
-            send_bytes(&bad, "more of it", 10);
+            send_bytes(&bad, "GET / HTTP/1.1\r\n\r\n", 18);
             break;
         case 3: /* no common version in the hello */
             send_bytes(&bad, bytes, sizeof bytes);
