@@ -14,6 +14,7 @@ mkdir -p "$data"
 
 "$bin/dbosd" --data-dir "$data/node" --port 0 ${DBOSD_OPTIONS:-} >"$data/ready" 2>"$log" &
 pid=$!
+node=$pid
 stop() {
     [ -n "$pid" ] || return 0
     kill -TERM "$pid" 2>/dev/null || true
@@ -44,5 +45,5 @@ if [ -n "${KEEP:-}" ]; then
     echo
     echo "The node stays up. Connect with:"
     echo "  psql -h 127.0.0.1 -p $port -U $(id -un) -d dbos"
-    echo "Stop it with:  kill $(pgrep -f "dbosd --data-dir $data/node" | head -1); its data is in $data"
+    echo "Stop it with:  kill $node; its data is in $data"
 fi

@@ -78,13 +78,6 @@ static PGresult *query(PGconn *conn, const char *format, ...) {
     return checked(conn, PQexec(conn, sql), sql);
 }
 
-static double number(PGconn *conn, const char *sql) {
-    PGresult *result = query(conn, "%s", sql);
-    double value = PQntuples(result) == 0 ? 0 : strtod(PQgetvalue(result, 0, 0), NULL);
-    PQclear(result);
-    return value;
-}
-
 static double seconds(const struct demo *demo) {
     return (double)demo->env->ops->mono_ns(demo->env) / 1e9;
 }
