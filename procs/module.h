@@ -29,6 +29,10 @@ enum dbos_err dbos_module_check(const void *data, size_t size_bytes, struct dbos
 /* Is this a function that a module may use? */
 bool dbos_module_allows(const char *name);
 
+/* The SDK version of this program. It stands in sdk.c, so that whatever opens modules is linked
+ * with the functions that they look up by name. */
+uint32_t dbos_sdk_version(void);
+
 struct dbos_module;
 /* Open checked bytes (not used after the call). *out is the caller's, NULL on error.
  * Errors: MODULE (the dynamic linker's words), IO, NOMEM. */

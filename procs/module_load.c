@@ -110,10 +110,10 @@ enum dbos_err dbos_module_procedure(struct dbos_module *module, const char *name
     if (procedure == NULL) {
         return dbos_fail(info, DBOS_ERR_MODULE, "module has no procedure \"%s\"", name);
     }
-    if (procedure->sdk_version != DBOS_SDK_VERSION) {
+    if (procedure->sdk_version != dbos_sdk_version()) {
         return dbos_fail(info, DBOS_ERR_MODULE,
-                         "procedure \"%s\" was compiled for SDK version %u, this server has %d",
-                         name, procedure->sdk_version, DBOS_SDK_VERSION);
+                         "procedure \"%s\" was compiled for SDK version %u, this server has %u",
+                         name, procedure->sdk_version, dbos_sdk_version());
     }
     if (procedure->run == NULL || !statements_there(procedure)) {
         return dbos_fail(info, DBOS_ERR_MODULE,

@@ -32,8 +32,8 @@ enum dbos_err dbos_outbox_add(const struct dbos_run *run, int64_t task_id, uint3
                               struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* What the dispatcher needs of a task and its pieces; objects are referenced (unref each). It is
- * filled by the transaction that opened or added, and handed to the engine when it has committed, and
- * by a scan of the tables after a restart. */
+ * filled by the transaction that opened or added, and handed to the engine when it has committed,
+ * and by a scan of the tables after a restart. */
 struct dbos_outbox_piece {
     uint64_t task_id;
     uint32_t piece;
@@ -58,21 +58,22 @@ struct dbos_outbox_batch {
     struct dbos_outbox_task *tasks;
     struct dbos_outbox_piece *pieces;
 };
-/* Events of the transaction since begin, to be looked at after commit and before the next begin. The
- * caller takes over the references. Empty for almost all transactions: costs one comparison. */
+/* Events of the transaction since begin, to be looked at after commit and before the next begin.
+ * The caller takes over the references. Empty for almost all transactions: costs one comparison. */
 void dbos_outbox_take(struct dbos_txn *txn, struct dbos_outbox_batch *out);
-/* After recovery: every open task and every piece of an open task. `each_*` take over references. */
+/* After recovery: every open task and every piece of an open task. `each_*` take over references.
+ */
 enum dbos_err dbos_outbox_scan(struct dbos_store *store, struct dbos_alloc *alloc,
                                void (*each_task)(void *arg, struct dbos_outbox_task *task),
                                void (*each_piece)(void *arg, struct dbos_outbox_piece *piece),
                                void *arg, struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Where a task's result must run: ONE with the slot of its row when the result procedure routes
- * nothing else and all pieces are on that partition; BARRIER otherwise. */
+/* Where a task's result runs: on the partition of its row; on WRONG_PARTITION under the barrier. */
 /* Finish a task in run->txn: read its row and pieces, do nothing when it is finished already
  * (*out_done = false), else call its result procedure (the version pinned at submission) with
  * (task, context, error) and mark it. `error` NULL = success. If the result procedure aborts, the
- * caller aborts the transaction and calls again with the error as text, which only marks it failed. */
+ * caller aborts the transaction and calls again with the error as text, which only marks it failed.
+ */
 enum dbos_err dbos_outbox_finish(const struct dbos_run *run, uint64_t task_id,
                                  const struct dbos_task_result *result, const char *error,
                                  bool mark_only, bool *out_done,
