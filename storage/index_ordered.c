@@ -524,9 +524,9 @@ bool dbos_tree_consistent(const struct dbos_tree *tree) {
     if (tree->root != NULL && !subtree_is_consistent(&walk, tree->root, 1)) {
         return false;
     }
+    uint64_t leaves = tree->reserved_rows == 0 ? 0 : leaves_for(tree->reserved_rows);
     return walk.rows == tree->count && (walk.last_leaf == NULL || walk.last_leaf->next == NULL) &&
            walk.leaves + pool_count(tree->free_leaves) == tree->leaves_owned &&
            walk.inners + pool_count(tree->free_inners) == tree->inners_owned &&
-           tree->leaves_owned >= leaves_for(tree->reserved_rows) &&
-           tree->inners_owned >= inners_for(leaves_for(tree->reserved_rows));
+           tree->leaves_owned >= leaves && tree->inners_owned >= inners_for(leaves);
 }
