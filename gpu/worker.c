@@ -21,6 +21,7 @@
 #define LINGER_NS        NS_PER_S         /* a refused peer may read why for this long */
 #define OUT_BYTES_MAX    (64u * 1048576u) /* a peer that does not read is cut off here */
 #define FINISHED_BYTES   (16u * 1048576u) /* replies kept to answer duplicates */
+#define FINISHED_MAX     256u             /* and how many: they are searched one by one */
 #define READ_BYTES_MAX   (4u * 1048576u)  /* from one connection in one turn */
 #define PIECED_TASKS_MAX 256u
 
@@ -76,6 +77,7 @@ struct dbos_worker {
     struct dbos_reply *finished_first; /* oldest first */
     struct dbos_reply *finished_last;
     uint64_t finished_bytes;
+    uint32_t finished_count;
 };
 
 static uint64_t now_ns(const struct dbos_worker *w) { return w->env->ops->mono_ns(w->env); }
@@ -192,6 +194,7 @@ static void drop_oldest_finished(struct dbos_worker *w) {
         w->finished_last = NULL;
     }
     w->finished_bytes -= oldest->bytes.size_bytes;
+    w->finished_count--;
     dbos_reply_unref(w->alloc, oldest);
 }
 
@@ -210,7 +213,8 @@ static void keep_finished_give(struct dbos_worker *w, struct dbos_reply *reply) 
     }
     w->finished_last = reply;
     w->finished_bytes += reply->bytes.size_bytes;
-    while (w->finished_bytes > FINISHED_BYTES) {
+    w->finished_count++;
+    while (w->finished_bytes > FINISHED_BYTES || w->finished_count > FINISHED_MAX) {
         drop_oldest_finished(w);
     }
 }
@@ -235,6 +239,34 @@ static struct dbos_job *find_alive(const struct dbos_worker *w, const struct dbo
     return job;
 }
 
+/* Whether `later` is a later attempt at the same task, after which nobody waits for `frame`. Models
+ * are known by their version, not by a task. */
+static bool is_later(const struct dbos_frame *later, const struct dbos_frame *frame) {
+    return later->source == frame->source && later->kind == frame->kind &&
+           later->task_id == frame->task_id && later->attempt > frame->attempt &&
+           frame->kind != DBOS_FRAME_MODEL_CHUNK;
+}
+
+static void supersede_earlier(const struct dbos_worker *w, const struct dbos_frame *frame) {
+    for (struct dbos_job *job = w->alive; job != NULL; job = job->next_alive) {
+        if (is_later(frame, &job->frame)) {
+            atomic_store(&job->canceled, true);
+        }
+    }
+}
+
+static bool is_superseded(const struct dbos_worker *w, const struct dbos_frame *frame) {
+    const struct dbos_job *job = w->alive;
+    const struct dbos_reply *reply = w->finished_first;
+    while (job != NULL && !is_later(&job->frame, frame)) {
+        job = job->next_alive;
+    }
+    while (reply != NULL && !is_later(&reply->task, frame)) {
+        reply = reply->next;
+    }
+    return job != NULL || reply != NULL;
+}
+
 static void start_job(struct dbos_worker *w, struct conn *conn, struct dbos_assembly *assembly) {
     struct dbos_job *job =
         w->alive_count == w->options.queue_max ? NULL : dbos_take_zero(w->alloc, sizeof *job);
@@ -255,6 +287,7 @@ static void start_job(struct dbos_worker *w, struct conn *conn, struct dbos_asse
         job->frame.deadline_us < (UINT64_MAX - job->first_ns) / 1000) {
         job->deadline_ns = job->first_ns + job->frame.deadline_us * 1000;
     }
+    supersede_earlier(w, &job->frame);
     job->next_alive = w->alive;
     w->alive = job;
     w->alive_count++;
@@ -324,6 +357,12 @@ static bool has_room(struct dbos_worker *w, struct conn *conn) {
 static void on_piece_give(struct dbos_worker *w, struct conn *conn, uint8_t *payload) {
     struct dbos_errinfo info = {0};
     struct dbos_assembly *assembly = NULL;
+    if (is_superseded(w, &conn->frame)) {
+        send_error(w, conn, &conn->frame, DBOS_FRAME_ERR_CANCELED,
+                   "a later attempt of the task came first");
+        dbos_give(w->alloc, payload);
+        return;
+    }
     if (is_duplicate(w, conn) || !has_room(w, conn)) {
         dbos_give(w->alloc, payload);
         return;

@@ -243,7 +243,19 @@ static struct dbos_train_params small_params(void) {
                                       .seed = 5};
 }
 
-/* Send a train task in two pieces, the second first, over two connections. */
+/* Return when the worker has taken all that was sent on this connection. */
+static void sync_peer(const struct peer *peer) {
+    struct dbos_frame frame = {.kind = DBOS_FRAME_HEARTBEAT, .task_id = UINT64_MAX};
+    uint8_t *payload;
+    send_frame(peer, frame, NULL, 0);
+    do {
+        cr_assert(receive_frame(peer, &frame, &payload));
+        cr_assert(frame.kind == DBOS_FRAME_HEARTBEAT && payload == NULL);
+    } while (frame.task_id != UINT64_MAX);
+}
+
+/* Send a train task in two pieces, the second first, over two connections. The answer comes on
+ * `two`. */
 static void send_training(const struct peer *one, const struct peer *two, uint64_t task_id,
                           const struct dbos_train_params *params) {
     struct dbos_frame frame = {.kind = DBOS_FRAME_TRAIN,
@@ -256,6 +268,9 @@ static void send_training(const struct peer *one, const struct peer *two, uint64
     frame.piece = 1;
     size_t bytes = train_piece(piece, params, EXAMPLES / 2, EXAMPLES / 2);
     send_frame(one, frame, piece, bytes);
+    if (one != two) {
+        sync_peer(one);
+    }
     frame.piece = 0;
     bytes = train_piece(piece, params, 0, EXAMPLES / 2);
     send_frame(two, frame, piece, bytes);
@@ -460,7 +475,20 @@ Test(integration_worker, a_long_training_beats_lets_others_in_and_can_be_cancele
     send_frame(&one, (struct dbos_frame){.kind = DBOS_FRAME_CANCEL, .task_id = 50, .attempt = 1},
                NULL, 0);
     expect_error(&two, 50, DBOS_FRAME_ERR_CANCELED);
+    /* A later attempt supersedes the earlier one. */
+    send_training(&one, &two, 53, &params);
+    sync_peer(&two);
+    frame = (struct dbos_frame){.kind = DBOS_FRAME_TRAIN, .task_id = 53, .attempt = 2, .count = 1};
+    params.epochs = 1;
+    send_frame(&one, frame, piece, train_piece(piece, &params, 0, 1));
+    uint32_t beats = 0;
+    dbos_assembly_close(receive_result(&one, &beats));
+    expect_error(&two, 53, DBOS_FRAME_ERR_CANCELED);
+    frame.attempt = 1;
+    send_frame(&one, frame, piece, train_piece(piece, &params, 0, 1));
+    expect_error(&one, 53, DBOS_FRAME_ERR_CANCELED);
     /* And what runs when the worker is told to stop does not hold it up. */
+    params.epochs = 10000;
     send_training(&one, &two, 60, &params);
     cr_assert(receive_frame(&two, &frame, &payload) && frame.kind == DBOS_FRAME_HEARTBEAT);
     dbos_give(&alloc, piece);
