@@ -31,7 +31,7 @@ struct dbos_table {
     uint64_t next_counters[DBOS_SLOTS];
 };
 
-enum { FULL_SCAN = UINT32_MAX };
+#define FULL_SCAN UINT32_MAX
 
 /* Frozen: block ids in logs contain the slot. */
 uint32_t dbos_slot_of(const struct dbos_datum *value) {
