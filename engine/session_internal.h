@@ -1,0 +1,230 @@
+/* What the files of a session share: units, executions, prepared statements, portals.
+ *
+ * Thread and memory: as engine/session.h. Counts of references are plain: one thread. */
+#ifndef DBOS_ENGINE_SESSION_INTERNAL_H
+#define DBOS_ENGINE_SESSION_INTERNAL_H
+
+#include "engine/session.h"
+#include "engine/settings.h"
+#include "engine/wire.h"
+
+enum {
+    DBOS_SESSION_UNITS_MAX = 256,              /* then input waits (pipelining) */
+    DBOS_SESSION_UNSENT_MAX = 8 * 1024 * 1024, /* then replies wait */
+    DBOS_SESSION_STATEMENTS_MAX = 65536,       /* prepared, named */
+    DBOS_SESSION_PORTALS_MAX = 1024,           /* open at once, named */
+    DBOS_SESSION_GROUP_MAX = 4096,             /* executed between two Syncs */
+    DBOS_SESSION_NAME_BUCKETS = 64,
+};
+
+/* Who a request belongs to: a new one when application_name changes, because requests under way are
+ * looked at by other threads. */
+struct dbos_identity {
+    uint32_t refs;
+    struct dbos_session_info info;
+    char text[]; /* user, address, application */
+};
+
+/* A parsed and planned statement. */
+struct dbos_prepared {
+    uint32_t refs;
+    struct dbos_alloc *alloc;
+    struct dbos_prepared *next; /* in its bucket */
+    struct dbos_arena arena;    /* name, types */
+    const char *name;
+    struct dbos_script *script; /* NULL: an empty query */
+    uint32_t statement;
+    enum dbos_statement_kind kind;
+    struct dbos_plan *plan; /* NULL for SET, SHOW, ARCHIVE, EMPTY */
+    uint32_t declared_count;
+    const uint32_t *declared;    /* oids as the client gave them */
+    const enum dbos_type *hints; /* the same as types */
+    uint32_t archive_parameters; /* ARCHIVE: highest $n */
+};
+
+/* One request and what belongs to it. */
+struct dbos_execution {
+    struct dbos_request request; /* first: the engine hands a pointer to it back */
+    struct dbos_session *session;
+    struct dbos_session_pool *pool;
+    uint32_t refs; /* units, portals, being under way, being the open group */
+    bool is_done;
+    bool is_discarded; /* an error came before it was submitted */
+    bool is_simple;
+    bool is_describe; /* ARCHIVE: only columns */
+    uint32_t statement_capacity;
+    struct dbos_identity *identity;
+    struct dbos_prepared **prepared; /* of each statement; in the request's arena */
+    struct dbos_script *script;      /* SCRIPT: its own */
+    struct dbos_execution *lender;   /* whose arena has the parameters of a portal bound earlier */
+    size_t *cursors;                 /* where the unsent part of each statement's reply begins */
+    size_t *ends;
+    size_t one_cursor; /* room for the common case */
+    size_t one_end;
+    uint32_t attempts;           /* planned again after DDL of another session */
+    struct dbos_execution *next; /* in the pool, or among those that wait to be submitted */
+    struct dbos_execution *previous;
+};
+
+/* A step of the conversation: bytes, then perhaps a part of a reply. */
+struct dbos_unit {
+    struct dbos_unit *next;
+    struct dbos_buf bytes;
+    struct dbos_execution *execution; /* NULL: bytes alone */
+    uint32_t statement;
+    uint32_t rows_max; /* Execute's limit; 0 = none */
+    bool is_sync;      /* an error before it drops nothing from here on */
+};
+
+struct dbos_portal {
+    struct dbos_portal *next;
+    char *name; /* "" is the unnamed one */
+    struct dbos_prepared *prepared;
+    struct dbos_execution *home; /* lends parameters and formats */
+    const struct dbos_datum *parameters;
+    const char *const *archive_parameters;
+    uint32_t parameter_count;
+    const int16_t *formats;
+    uint32_t format_count;
+    struct dbos_execution *execution; /* executed once: where its rows are */
+    uint32_t statement;
+};
+
+struct dbos_session_pool {
+    struct dbos_alloc *alloc;
+    struct dbos_execution *executions;
+    struct dbos_unit *units;
+    uint32_t execution_count;
+    uint32_t unit_count;
+};
+
+enum dbos_session_state {
+    DBOS_SESSION_STARTING, /* start-up packets */
+    DBOS_SESSION_READY,
+    DBOS_SESSION_OVER, /* a FATAL error or Terminate: send what there is, then close */
+};
+
+struct dbos_session {
+    struct dbos_alloc *alloc;
+    struct dbos_session_options options;
+    enum dbos_session_state state;
+    char address[64];
+    char user[DBOS_NAME_BYTES];
+    uint64_t id;
+    uint32_t key;
+    uint32_t negotiations; /* SSLRequest and GSSENCRequest seen */
+    uint64_t next_number;
+    size_t needed_bytes;
+    struct dbos_settings settings;
+    struct dbos_buf notices; /* of the start-up */
+    struct dbos_identity *identity;
+
+    struct dbos_unit *first;
+    struct dbos_unit *last;
+    uint32_t unit_count;
+    bool is_dropping;     /* replies: until the next unit that is a Sync */
+    struct dbos_buf lost; /* takes what is written when there is no memory for a unit */
+
+    bool is_skipping;               /* messages: until the next Sync */
+    struct dbos_execution *group;   /* open: executed, not submitted */
+    struct dbos_execution *waiting; /* to be submitted when those under way have ended */
+    struct dbos_execution *waiting_last;
+    struct dbos_execution *flying; /* under way; any of them may be canceled */
+    uint32_t in_flight;
+    bool is_held;            /* no input until nothing is under way: DDL, Flush */
+    bool skip_after_failure; /* what is held for is in the middle of a group */
+    uint32_t flying_partition;
+
+    struct dbos_prepared *statements[DBOS_SESSION_NAME_BUCKETS];
+    uint32_t statement_count;
+    struct dbos_prepared *unnamed;
+    struct dbos_portal *portals;
+    uint32_t portal_count;
+};
+
+/* -- units (session_units.c) -- */
+/* Where ready bytes go: behind everything there is. Never NULL; a buffer that fails ends the
+ * session. */
+struct dbos_buf *dbos_session_bytes(struct dbos_session *session);
+/* The part of `execution` that belongs to its statement comes next; takes a reference. */
+void dbos_session_put_result(struct dbos_session *session, struct dbos_execution *execution,
+                             uint32_t statement, uint32_t rows_max);
+/* An error before here drops nothing behind it. */
+void dbos_session_put_boundary(struct dbos_session *session);
+/* A boundary, then ReadyForQuery. */
+void dbos_session_put_ready(struct dbos_session *session);
+void dbos_session_drop_units(struct dbos_session *session);
+
+/* -- executions (session_request.c) -- */
+/* A new one with a reference for the caller; NULL = out of memory. */
+struct dbos_execution *dbos_execution_take(struct dbos_session *session);
+void dbos_execution_unref(struct dbos_execution *execution);
+/* Append a statement; its parameters and formats are in an arena that lives as long. */
+enum dbos_err dbos_execution_add(struct dbos_execution *execution, struct dbos_prepared *prepared,
+                                 const struct dbos_request_statement *statement,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Route and submit it, or let it wait; takes a reference of its own. */
+void dbos_session_submit(struct dbos_session *session, struct dbos_execution *execution);
+/* The whole reply has come: find the parts. */
+void dbos_execution_split(struct dbos_execution *execution);
+void dbos_execution_pool_close(struct dbos_session_pool *pool);
+enum dbos_err dbos_session_identify(struct dbos_session *session) DBOS_MUST_USE;
+void dbos_identity_unref(struct dbos_alloc *alloc, struct dbos_identity *identity);
+
+/* -- statements (session_statement.c) -- */
+struct dbos_prepare {
+    const char *name;
+    const char *text;
+    uint32_t declared_count;
+    const uint8_t *declared; /* big-endian oids */
+};
+/* Parse and plan one statement; a reference for the caller. */
+enum dbos_err dbos_prepared_make(struct dbos_session *session, const struct dbos_prepare *prepare,
+                                 struct dbos_prepared **out,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+/* From a script that is handed over, also on error. */
+enum dbos_err dbos_prepared_of(struct dbos_session *session, const struct dbos_prepare *prepare,
+                               struct dbos_script *script, uint32_t statement,
+                               struct dbos_prepared **out, struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_prepared_unref(struct dbos_prepared *prepared);
+/* Plan again if the catalogue has changed. */
+enum dbos_err dbos_prepared_refresh(struct dbos_session *session, struct dbos_prepared *prepared,
+                                    struct dbos_errinfo *info) DBOS_MUST_USE;
+uint32_t dbos_prepared_parameters(const struct dbos_prepared *prepared);
+enum dbos_type dbos_prepared_parameter_type(const struct dbos_prepared *prepared, uint32_t i);
+/* The oid that the client is told of parameter i. */
+uint32_t dbos_prepared_parameter_oid(const struct dbos_prepared *prepared, uint32_t i);
+/* Decode Bind's values into `execution`'s arena, of the plan's types. */
+enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
+                                 const struct dbos_wire_bind *bind,
+                                 struct dbos_execution *execution, struct dbos_portal *portal,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Do what SET, SHOW or an empty query say; `describe`: RowDescription before the row. */
+enum dbos_err dbos_prepared_run_locally(struct dbos_session *session,
+                                        const struct dbos_prepared *prepared, bool describe,
+                                        struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Columns of SHOW. */
+uint32_t dbos_prepared_show_columns(const struct dbos_prepared *prepared,
+                                    const struct dbos_session *session,
+                                    struct dbos_result_column *out);
+static inline bool dbos_statement_is_local(enum dbos_statement_kind kind) {
+    return kind == DBOS_STATEMENT_SET || kind == DBOS_STATEMENT_SHOW ||
+           kind == DBOS_STATEMENT_EMPTY;
+}
+
+/* -- messages -- */
+void dbos_session_startup(struct dbos_session *session, struct dbos_bytes body); /* _startup.c */
+void dbos_session_query(struct dbos_session *session, struct dbos_bytes body);   /* _query.c */
+/* One of P B D E C H S (_extended.c). */
+void dbos_session_extended(struct dbos_session *session, const struct dbos_wire_message *message);
+/* An error in the extended protocol: reported, the open group forgotten, messages skipped. */
+void dbos_session_fail_extended(struct dbos_session *session, const struct dbos_errinfo *info);
+/* Submit the open group, if there is one. `goes_on`: no Sync has come: if it fails, the messages up
+ * to the Sync are skipped, so they must wait. */
+void dbos_session_end_group(struct dbos_session *session, bool goes_on);
+void dbos_session_drop_group(struct dbos_session *session);
+void dbos_session_drop_portals(struct dbos_session *session);
+void dbos_session_drop_statements(struct dbos_session *session);
+void dbos_session_fatal(struct dbos_session *session, const struct dbos_errinfo *info);
+
+#endif /* DBOS_ENGINE_SESSION_INTERNAL_H */

@@ -1,0 +1,400 @@
+/* Executions: requests on their way to the engine and back. */
+#include "engine/session_internal.h"
+
+enum {
+    POOL_MAX = 1024,
+    REPLY_KEPT_BYTES_MAX = 16384,
+    ARENA_CHUNK_BYTES = 4096,
+    ATTEMPTS_MAX = 8,
+    NO_PARTITION = UINT32_MAX >> 1, /* the barrier's: shared with nothing */
+};
+
+static enum dbos_err no_memory(struct dbos_errinfo *info) {
+    return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
+}
+
+/* -- pool ---------------------------------------------------------------------------------------
+ */
+
+enum dbos_err dbos_session_pool_open(struct dbos_alloc *alloc, struct dbos_session_pool **out) {
+    *out = dbos_take_zero(alloc, sizeof(struct dbos_session_pool));
+    if (*out == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    (*out)->alloc = alloc;
+    return DBOS_OK;
+}
+
+static void free_execution(struct dbos_session_pool *pool, struct dbos_execution *execution) {
+    dbos_arena_fini(&execution->request.arena);
+    dbos_buf_fini(&execution->request.reply);
+    dbos_give(pool->alloc, execution);
+}
+
+void dbos_session_pool_close(struct dbos_session_pool *pool) {
+    if (pool == NULL) {
+        return;
+    }
+    while (pool->executions != NULL) {
+        struct dbos_execution *execution = pool->executions;
+        pool->executions = execution->next;
+        free_execution(pool, execution);
+    }
+    while (pool->units != NULL) {
+        struct dbos_unit *unit = pool->units;
+        pool->units = unit->next;
+        dbos_buf_fini(&unit->bytes);
+        dbos_give(pool->alloc, unit);
+    }
+    dbos_give(pool->alloc, pool);
+}
+
+static struct dbos_execution *pooled(struct dbos_session_pool *pool) {
+    struct dbos_execution *execution = pool->executions;
+    if (execution != NULL) {
+        pool->executions = execution->next;
+        pool->execution_count--;
+        return execution;
+    }
+    execution = dbos_take_zero(pool->alloc, sizeof *execution);
+    if (execution != NULL) {
+        dbos_arena_init(&execution->request.arena, pool->alloc, ARENA_CHUNK_BYTES);
+        dbos_buf_init(&execution->request.reply, pool->alloc);
+    }
+    return execution;
+}
+
+struct dbos_execution *dbos_execution_take(struct dbos_session *session) {
+    struct dbos_session_pool *pool = session->options.pool;
+    struct dbos_execution *execution = pooled(pool);
+    if (execution == NULL) {
+        return NULL;
+    }
+    struct dbos_arena arena = execution->request.arena;
+    struct dbos_buf reply = execution->request.reply;
+    *execution = (struct dbos_execution){
+        .session = session,
+        .pool = pool,
+        .refs = 1,
+        .identity = session->identity,
+    };
+    execution->request.arena = arena;
+    execution->request.reply = reply;
+    execution->request.kind = DBOS_REQUEST_STATEMENTS;
+    execution->cursors = &execution->one_cursor;
+    execution->ends = &execution->one_end;
+    atomic_init(&execution->request.cancel, 0);
+    session->identity->refs++;
+    return execution;
+}
+
+/* Its parameters are not needed any more. A lender that is done has none itself: one step deep. */
+static void drop_lender(struct dbos_execution *execution) {
+    if (execution->lender != NULL) {
+        struct dbos_execution *lender = execution->lender;
+        execution->lender = NULL;
+        dbos_execution_unref(lender);
+    }
+}
+
+void dbos_execution_unref(struct dbos_execution *execution) {
+    DBOS_CHECK(execution->refs > 0);
+    if (--execution->refs != 0) {
+        return;
+    }
+    struct dbos_session_pool *pool = execution->pool;
+    struct dbos_request *request = &execution->request;
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        if (request->statements[i].plan != NULL) {
+            dbos_plan_unref(request->statements[i].plan);
+        }
+        dbos_prepared_unref(execution->prepared[i]);
+    }
+    if (execution->script != NULL) {
+        dbos_script_close(execution->script);
+    }
+    drop_lender(execution);
+    dbos_identity_unref(pool->alloc, execution->identity);
+    if (pool->execution_count >= POOL_MAX) {
+        free_execution(pool, execution);
+        return;
+    }
+    if (request->reply.capacity_bytes > REPLY_KEPT_BYTES_MAX) {
+        dbos_buf_fini(&request->reply);
+        dbos_buf_init(&request->reply, pool->alloc);
+    }
+    dbos_buf_reset(&request->reply);
+    dbos_arena_reset(&request->arena);
+    execution->next = pool->executions;
+    pool->executions = execution;
+    pool->execution_count++;
+}
+
+static enum dbos_err grow(struct dbos_execution *execution, struct dbos_errinfo *info) {
+    struct dbos_request *request = &execution->request;
+    uint32_t count = request->statement_count;
+    uint32_t capacity = count == 0 ? 1 : count * 4;
+    struct dbos_request_statement *statements =
+        dbos_arena_take(&request->arena, capacity * sizeof *statements);
+    struct dbos_prepared **prepared =
+        dbos_arena_take(&request->arena, capacity * sizeof(*prepared));
+    size_t *cursors = &execution->one_cursor;
+    size_t *ends = &execution->one_end;
+    if (capacity > 1) {
+        cursors = dbos_arena_take(&request->arena, capacity * sizeof *cursors);
+        ends = dbos_arena_take(&request->arena, capacity * sizeof *ends);
+    }
+    if (statements == NULL || prepared == NULL || cursors == NULL || ends == NULL) {
+        return no_memory(info);
+    }
+    if (count != 0) {
+        memcpy(statements, request->statements, count * sizeof *statements);
+        memcpy(prepared, execution->prepared, count * sizeof(*prepared));
+    }
+    request->statements = statements;
+    execution->prepared = prepared;
+    execution->cursors = cursors;
+    execution->ends = ends;
+    execution->statement_capacity = capacity;
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_execution_add(struct dbos_execution *execution, struct dbos_prepared *prepared,
+                                 const struct dbos_request_statement *statement,
+                                 struct dbos_errinfo *info) {
+    struct dbos_request *request = &execution->request;
+    if (request->statement_count >= DBOS_SESSION_GROUP_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "more than %d statements in one transaction",
+                         DBOS_SESSION_GROUP_MAX);
+    }
+    if (request->statement_count == execution->statement_capacity) {
+        enum dbos_err err = grow(execution, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    uint32_t i = request->statement_count++;
+    request->statements[i] = *statement;
+    request->statements[i].plan = prepared->plan == NULL ? NULL : dbos_plan_ref(prepared->plan);
+    execution->prepared[i] = prepared;
+    prepared->refs++;
+    return DBOS_OK;
+}
+
+/* -- identity -----------------------------------------------------------------------------------
+ */
+
+void dbos_identity_unref(struct dbos_alloc *alloc, struct dbos_identity *identity) {
+    if (identity != NULL && --identity->refs == 0) {
+        dbos_give(alloc, identity);
+    }
+}
+
+enum dbos_err dbos_session_identify(struct dbos_session *session) {
+    const char *application = dbos_settings_application(&session->settings);
+    const char *const texts[] = {session->user, session->address, application};
+    const char *copies[3];
+    size_t size_bytes = sizeof(struct dbos_identity);
+    for (int i = 0; i < 3; i++) {
+        size_bytes += strlen(texts[i]) + 1;
+    }
+    struct dbos_identity *identity = dbos_take_zero(session->alloc, size_bytes);
+    if (identity == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    char *at = identity->text;
+    for (int i = 0; i < 3; i++) {
+        size_t length = strlen(texts[i]) + 1;
+        copies[i] = memcpy(at, texts[i], length);
+        at += length;
+    }
+    identity->refs = 1;
+    identity->info = (struct dbos_session_info){.id = session->id,
+                                                .user = copies[0],
+                                                .role = copies[0],
+                                                .address = copies[1],
+                                                .application = copies[2]};
+    dbos_identity_unref(session->alloc, session->identity);
+    session->identity = identity;
+    return DBOS_OK;
+}
+
+/* -- submit -------------------------------------------------------------------------------------
+ */
+
+/* It ends here, with an error of our own. */
+static void finish_with(struct dbos_session *session, struct dbos_execution *execution,
+                        enum dbos_err err) {
+    struct dbos_request *request = &execution->request;
+    request->outcome = err;
+    request->gate_position = 0;
+    dbos_buf_reset(&request->reply);
+    dbos_wire_put_error(&request->reply, "ERROR", &request->error);
+    execution->is_done = true;
+    session->is_skipping = session->is_skipping || session->skip_after_failure;
+}
+
+static bool may_fly(const struct dbos_session *session, const struct dbos_request *request,
+                    uint32_t partition) {
+    (void)request;
+    return session->in_flight == 0 ||
+           (partition != NO_PARTITION && partition == session->flying_partition);
+}
+
+static void fly(struct dbos_session *session, struct dbos_execution *execution,
+                uint32_t partition) {
+    session->flying_partition = partition;
+    session->is_held = session->is_held || execution->request.is_ddl;
+    session->in_flight++;
+    execution->refs++;
+    execution->previous = NULL;
+    execution->next = session->flying;
+    if (execution->next != NULL) {
+        execution->next->previous = execution;
+    }
+    session->flying = execution;
+    dbos_engine_submit(session->options.engine, &execution->request);
+}
+
+static void land(struct dbos_session *session, struct dbos_execution *execution) {
+    DBOS_CHECK(session->in_flight > 0);
+    session->in_flight--;
+    if (execution->next != NULL) {
+        execution->next->previous = execution->previous;
+    }
+    if (execution->previous != NULL) {
+        execution->previous->next = execution->next;
+    } else {
+        session->flying = execution->next;
+    }
+    execution->next = NULL;
+    execution->previous = NULL;
+}
+
+/* Off it goes, or it fails here. False: it must wait for those under way. */
+static bool try_start(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_request *request = &execution->request;
+    enum dbos_err err = dbos_engine_route(session->options.engine, request, &request->error);
+    if (err != DBOS_OK) {
+        finish_with(session, execution, err);
+        return true;
+    }
+    /* Archive and barrier are queues of their own, that know nothing of our order. */
+    bool is_apart = request->kind == DBOS_REQUEST_ARCHIVE || request->route == DBOS_ROUTE_BARRIER;
+    uint32_t partition = is_apart ? NO_PARTITION : request->partition;
+    if (!may_fly(session, request, partition)) {
+        return false;
+    }
+    fly(session, execution, partition);
+    return true;
+}
+
+/* Start those that wait, in their order, as far as they may go together. */
+static void start_waiting(struct dbos_session *session) {
+    while (session->waiting != NULL) {
+        struct dbos_execution *execution = session->waiting;
+        struct dbos_execution *next = execution->next; /* start changes it */
+        if (!try_start(session, execution)) {
+            return;
+        }
+        session->waiting = next;
+        if (next == NULL) {
+            session->waiting_last = NULL;
+        }
+        dbos_execution_unref(execution);
+    }
+}
+
+/* What belongs to the session at this moment, and is for the next transaction alone. */
+static enum dbos_err fill_in(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_request *request = &execution->request;
+    struct dbos_settings *settings = &session->settings;
+    enum dbos_err err = DBOS_OK;
+    request->session = &execution->identity->info;
+    request->number = ++session->next_number;
+    request->on_done = session->options.on_done;
+    request->owner = session;
+    request->timeout_us =
+        settings->has_local_timeout ? settings->local_timeout_us : settings->statement_timeout_us;
+    if (settings->has_idempotency_key && !execution->is_describe) {
+        request->idempotency_key = dbos_arena_copy(&request->arena, settings->idempotency_key,
+                                                   strlen(settings->idempotency_key));
+        err = request->idempotency_key == NULL ? no_memory(&request->error) : DBOS_OK;
+    }
+    if (!execution->is_describe) {
+        dbos_settings_end_transaction(settings);
+    }
+    return err;
+}
+
+void dbos_session_submit(struct dbos_session *session, struct dbos_execution *execution) {
+    enum dbos_err err = fill_in(session, execution);
+    if (err != DBOS_OK) {
+        finish_with(session, execution, err);
+        return;
+    }
+    execution->refs++;
+    execution->next = NULL;
+    if (session->waiting == NULL) {
+        session->waiting = execution;
+    } else {
+        session->waiting_last->next = execution;
+    }
+    session->waiting_last = execution;
+    start_waiting(session);
+}
+
+/* -- back ---------------------------------------------------------------------------------------
+ */
+
+/* DDL of another session came in between and it belongs elsewhere now: plan again, and again to the
+ * head of the queue. */
+static bool try_again(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_request *request = &execution->request;
+    if (execution->attempts++ == ATTEMPTS_MAX || request->kind != DBOS_REQUEST_STATEMENTS) {
+        finish_with(session, execution,
+                    dbos_fail(&request->error, DBOS_ERR_STALE_PLAN, "the catalogue has changed"));
+        return false;
+    }
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        struct dbos_prepared *prepared = execution->prepared[i];
+        enum dbos_err err = dbos_prepared_refresh(session, prepared, &request->error);
+        if (err != DBOS_OK) {
+            finish_with(session, execution, err);
+            return false;
+        }
+        dbos_plan_unref(request->statements[i].plan);
+        request->statements[i].plan = dbos_plan_ref(prepared->plan);
+    }
+    request->error = (struct dbos_errinfo){0};
+    request->outcome = DBOS_OK;
+    dbos_buf_reset(&request->reply);
+    execution->refs++;
+    execution->next = session->waiting;
+    session->waiting = execution;
+    session->waiting_last = execution->next == NULL ? execution : session->waiting_last;
+    return true;
+}
+
+void dbos_session_done(struct dbos_session *session, struct dbos_request *request) {
+    struct dbos_execution *execution = (struct dbos_execution *)(void *)request;
+    DBOS_CHECK(execution->session == session && !execution->is_done);
+    land(session, execution);
+    if (request->outcome == DBOS_ERR_STALE_PLAN && session->state != DBOS_SESSION_OVER) {
+        (void)try_again(session, execution);
+    } else {
+        execution->is_done = true;
+        bool fails = request->outcome != DBOS_OK;
+        session->is_skipping = session->is_skipping || (fails && session->skip_after_failure);
+    }
+    if (execution->is_done) {
+        dbos_execution_split(execution);
+        drop_lender(execution);
+    }
+    start_waiting(session);
+    if (session->in_flight == 0 && session->waiting == NULL) {
+        session->is_held = false;
+        session->skip_after_failure = false;
+    }
+    dbos_execution_unref(execution);
+}

@@ -1,0 +1,251 @@
+/* Units: what the client gets, in the order of its messages. */
+#include <stdio.h>
+
+#include "engine/session_internal.h"
+
+enum { POOL_MAX = 1024, KEPT_BYTES_MAX = 8192, SWAP_BYTES_MIN = 32768 };
+
+static struct dbos_unit *take_unit(struct dbos_session *session) {
+    struct dbos_session_pool *pool = session->options.pool;
+    struct dbos_unit *unit = pool->units;
+    if (unit != NULL) {
+        pool->units = unit->next;
+        pool->unit_count--;
+    } else {
+        unit = dbos_take_zero(session->alloc, sizeof *unit);
+        if (unit == NULL) {
+            return NULL;
+        }
+        dbos_buf_init(&unit->bytes, session->alloc);
+    }
+    unit->next = NULL;
+    unit->execution = NULL;
+    unit->is_sync = false;
+    return unit;
+}
+
+static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
+    struct dbos_session_pool *pool = session->options.pool;
+    if (unit->execution != NULL) {
+        dbos_execution_unref(unit->execution);
+    }
+    if (unit->bytes.capacity_bytes > KEPT_BYTES_MAX) {
+        dbos_buf_fini(&unit->bytes);
+        dbos_buf_init(&unit->bytes, session->alloc);
+    }
+    if (pool->unit_count >= POOL_MAX) {
+        dbos_buf_fini(&unit->bytes);
+        dbos_give(session->alloc, unit);
+        return;
+    }
+    dbos_buf_reset(&unit->bytes);
+    unit->next = pool->units;
+    pool->units = unit;
+    pool->unit_count++;
+}
+
+/* Behind all others. Without memory for it the conversation can not go on. */
+static struct dbos_unit *append_unit(struct dbos_session *session) {
+    struct dbos_unit *unit = take_unit(session);
+    if (unit == NULL) {
+        session->state = DBOS_SESSION_OVER;
+        return NULL;
+    }
+    if (session->last == NULL) {
+        session->first = unit;
+    } else {
+        session->last->next = unit;
+    }
+    session->last = unit;
+    session->unit_count++;
+    return unit;
+}
+
+static void pop_unit(struct dbos_session *session) {
+    struct dbos_unit *unit = session->first;
+    session->first = unit->next;
+    if (session->first == NULL) {
+        session->last = NULL;
+    }
+    session->unit_count--;
+    give_unit(session, unit);
+}
+
+void dbos_session_drop_units(struct dbos_session *session) {
+    while (session->first != NULL) {
+        pop_unit(session);
+    }
+}
+
+struct dbos_buf *dbos_session_bytes(struct dbos_session *session) {
+    struct dbos_unit *unit = session->last;
+    if (unit == NULL || unit->execution != NULL) {
+        unit = append_unit(session);
+    }
+    return unit == NULL ? &session->lost : &unit->bytes;
+}
+
+void dbos_session_put_result(struct dbos_session *session, struct dbos_execution *execution,
+                             uint32_t statement, uint32_t rows_max) {
+    struct dbos_unit *unit = session->last;
+    if (unit == NULL || unit->execution != NULL) {
+        unit = append_unit(session);
+    }
+    if (unit == NULL) {
+        return;
+    }
+    execution->refs++;
+    unit->execution = execution;
+    unit->statement = statement;
+    unit->rows_max = rows_max;
+}
+
+void dbos_session_put_boundary(struct dbos_session *session) {
+    struct dbos_unit *unit = append_unit(session);
+    if (unit != NULL) {
+        unit->is_sync = true;
+    }
+}
+
+void dbos_session_put_ready(struct dbos_session *session) {
+    dbos_session_put_boundary(session);
+    dbos_wire_put_ready(dbos_session_bytes(session));
+}
+
+/* -- parts of a reply ---------------------------------------------------------------------------
+ */
+
+/* The end of the message at `at`. Replies are our own: what is not well-formed is a bug. */
+static size_t message_end(const struct dbos_buf *reply, size_t at) {
+    DBOS_CHECK(reply->size_bytes - at >= 5);
+    size_t length = __builtin_bswap32(dbos_load_u32(reply->data + at + 1));
+    DBOS_CHECK(length >= 4 && length <= reply->size_bytes - at - 1);
+    return at + 1 + length;
+}
+
+void dbos_execution_split(struct dbos_execution *execution) {
+    const struct dbos_buf *reply = &execution->request.reply;
+    uint32_t count = execution->request.statement_count;
+    if (execution->request.outcome != DBOS_OK || count <= 1) {
+        execution->cursors[0] = 0;
+        execution->ends[0] = reply->size_bytes;
+        return;
+    }
+    size_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        execution->cursors[i] = at;
+        uint8_t type = 0;
+        while (at < reply->size_bytes && type != 'C' && type != 'I') {
+            type = reply->data[at];
+            at = message_end(reply, at);
+        }
+        execution->ends[i] = at;
+    }
+    DBOS_CHECK(at == reply->size_bytes);
+}
+
+/* A reply that is all there is changes hands without being copied. */
+static void put_run(struct dbos_buf *out, struct dbos_buf *reply, size_t start, size_t end,
+                    bool may_take) {
+    bool is_whole = start == 0 && end == reply->size_bytes;
+    if (may_take && is_whole && out->size_bytes == 0 && end >= SWAP_BYTES_MIN && !out->failed) {
+        struct dbos_buf swapped = *out;
+        *out = *reply;
+        *reply = swapped;
+        return;
+    }
+    dbos_buf_put(out, reply->data + start, end - start);
+}
+
+static void put_count(struct dbos_buf *out, uint64_t rows) {
+    char tag[32];
+    (void)snprintf(tag, sizeof tag, "SELECT %llu", (unsigned long long)rows);
+    dbos_wire_put_complete(out, tag);
+}
+
+/* Some of the rows, from the cursor on: at most `rows_max`, or all that are left. */
+static void put_slice(struct dbos_execution *execution, const struct dbos_unit *unit,
+                      struct dbos_buf *out) {
+    struct dbos_buf *reply = &execution->request.reply;
+    size_t start = execution->cursors[unit->statement];
+    size_t end = execution->ends[unit->statement];
+    bool is_first = start == (unit->statement == 0 ? 0 : execution->ends[unit->statement - 1]);
+    size_t at = start;
+    uint64_t rows = 0;
+    while (at < end && reply->data[at] == 'T') {
+        at = message_end(reply, at);
+    }
+    size_t rows_start = at;
+    while (at < end && reply->data[at] == 'D' && (unit->rows_max == 0 || rows < unit->rows_max)) {
+        at = message_end(reply, at);
+        rows++;
+    }
+    bool is_suspended = unit->rows_max != 0 && rows == unit->rows_max;
+    execution->cursors[unit->statement] = is_suspended ? at : end;
+    if (is_first && !is_suspended) {
+        put_run(out, reply, rows_start, end, false);
+        return;
+    }
+    put_run(out, reply, rows_start, at, false);
+    if (is_suspended) {
+        dbos_wire_put_portal_suspended(out);
+    } else {
+        put_count(out, rows);
+    }
+}
+
+/* Describe of a provenance query: the archive knows its columns. */
+static void put_columns(const struct dbos_execution *execution, struct dbos_buf *out) {
+    const struct dbos_buf *reply = &execution->request.reply;
+    if (reply->size_bytes != 0 && reply->data[0] == 'T') {
+        dbos_buf_put(out, reply->data, message_end(reply, 0));
+    } else {
+        dbos_wire_put_no_data(out);
+    }
+}
+
+static void put_part(struct dbos_session *session, const struct dbos_unit *unit,
+                     struct dbos_buf *out) {
+    struct dbos_execution *execution = unit->execution;
+    struct dbos_buf *reply = &execution->request.reply;
+    bool is_alone = execution->refs == 1 && execution->request.statement_count <= 1;
+    if (execution->request.outcome != DBOS_OK) {
+        session->is_dropping = true;
+        put_run(out, reply, 0, reply->size_bytes, false);
+    } else if (execution->is_describe) {
+        put_columns(execution, out);
+    } else if (execution->is_simple ||
+               (is_alone && unit->rows_max == 0 && execution->cursors[0] == 0 &&
+                reply->size_bytes != 0 && reply->data[0] != 'T')) {
+        put_run(out, reply, 0, reply->size_bytes, is_alone);
+    } else {
+        put_slice(execution, unit, out);
+    }
+}
+
+static bool may_leave(const struct dbos_execution *execution, uint64_t durable) {
+    return execution->is_done && execution->request.gate_position <= durable;
+}
+
+void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
+    while (session->first != NULL && out->size_bytes < DBOS_SESSION_UNSENT_MAX) {
+        struct dbos_unit *unit = session->first;
+        if (session->is_dropping && !unit->is_sync) {
+            pop_unit(session);
+            continue;
+        }
+        session->is_dropping = false;
+        out->failed = out->failed || unit->bytes.failed;
+        dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
+        dbos_buf_reset(&unit->bytes);
+        struct dbos_execution *execution = unit->execution;
+        if (execution != NULL && !execution->is_discarded) {
+            if (!may_leave(execution, durable)) {
+                return;
+            }
+            out->failed = out->failed || execution->request.reply.failed;
+            put_part(session, unit, out);
+        }
+        pop_unit(session);
+    }
+}
