@@ -19,7 +19,11 @@ static uint64_t directory_place(uint64_t hash, uint32_t depth) {
 }
 
 static struct dbos_hash_segment *segment_of(const struct dbos_hash *index, uint64_t hash) {
-    return index->directory[directory_place(hash, index->depth)];
+    return index->directory[directory_place(hash, index->depth)].segment;
+}
+
+static struct dbos_hash_slot slot_of(struct dbos_hash_segment *segment) {
+    return (struct dbos_hash_slot){.segment = segment, .mask = segment->capacity - 1};
 }
 
 /* How many places of the directory point to a segment; they are neighbours. */
@@ -31,7 +35,7 @@ void dbos_hash_fini(struct dbos_hash *index) {
     if (index->directory != NULL) {
         uint64_t place = 0;
         while (place < directory_count(index)) {
-            struct dbos_hash_segment *segment = index->directory[place];
+            struct dbos_hash_segment *segment = index->directory[place].segment;
             place += span_of(index, segment);
             dbos_give(index->alloc, segment);
         }
@@ -62,15 +66,14 @@ static void segment_put(struct dbos_hash_segment *segment, uint64_t hash, struct
 }
 
 static enum dbos_err open_directory(struct dbos_hash *index) {
-    struct dbos_hash_segment **directory = dbos_take(index->alloc, sizeof *directory);
-    if (directory == NULL) {
-        return DBOS_ERR_NOMEM;
-    }
-    directory[0] = take_segment(index, SEGMENT_ENTRIES_FIRST, 0);
-    if (directory[0] == NULL) {
+    struct dbos_hash_slot *directory = dbos_take(index->alloc, sizeof *directory);
+    struct dbos_hash_segment *segment = take_segment(index, SEGMENT_ENTRIES_FIRST, 0);
+    if (directory == NULL || segment == NULL) {
         dbos_give(index->alloc, directory);
+        dbos_give(index->alloc, segment);
         return DBOS_ERR_NOMEM;
     }
+    directory[0] = slot_of(segment);
     index->directory = directory;
     index->depth = 0;
     index->segment_count = 1;
@@ -79,8 +82,7 @@ static enum dbos_err open_directory(struct dbos_hash *index) {
 
 static enum dbos_err double_directory(struct dbos_hash *index) {
     uint64_t count = directory_count(index);
-    struct dbos_hash_segment **directory =
-        dbos_take(index->alloc, 2 * count * sizeof(struct dbos_hash_segment *));
+    struct dbos_hash_slot *directory = dbos_take(index->alloc, 2 * count * sizeof *directory);
     if (directory == NULL) {
         return DBOS_ERR_NOMEM;
     }
@@ -100,8 +102,8 @@ static void point_to_halves(struct dbos_hash *index, const struct dbos_hash_segm
     uint64_t span = span_of(index, segment);
     uint64_t first = directory_place(hash, index->depth) & ~(span - 1);
     for (uint64_t i = 0; i < span; i++) {
-        DBOS_CHECK(index->directory[first + i] == segment);
-        index->directory[first + i] = i < span / 2 ? low : high;
+        DBOS_CHECK(index->directory[first + i].segment == segment);
+        index->directory[first + i] = slot_of(i < span / 2 ? low : high);
     }
 }
 
@@ -220,19 +222,27 @@ void dbos_hash_swap(struct dbos_hash *index, uint64_t hash, const struct dbos_ro
     segment->entries[place].row = fresh;
 }
 
+void dbos_hash_prefetch(const struct dbos_hash *index, uint64_t hash) {
+    if (index->directory != NULL) {
+        struct dbos_hash_slot slot = index->directory[directory_place(hash, index->depth)];
+        __builtin_prefetch(&slot.segment->entries[(uint32_t)hash & slot.mask]);
+        __builtin_prefetch(slot.segment);
+    }
+}
+
 struct dbos_row *dbos_hash_next(const struct dbos_hash *index, uint64_t hash, uint32_t *place) {
     if (index->directory == NULL) {
         return NULL;
     }
-    const struct dbos_hash_segment *segment = segment_of(index, hash);
-    uint32_t mask = segment->capacity - 1;
-    uint32_t at = *place == UINT32_MAX ? (uint32_t)hash & mask : (*place + 1) & mask;
-    while (segment->entries[at].row != NULL) {
-        if (segment->entries[at].hash == hash) {
+    struct dbos_hash_slot slot = index->directory[directory_place(hash, index->depth)];
+    const struct dbos_hash_entry *entries = slot.segment->entries;
+    uint32_t at = *place == UINT32_MAX ? (uint32_t)hash & slot.mask : (*place + 1) & slot.mask;
+    while (entries[at].row != NULL) {
+        if (entries[at].hash == hash) {
             *place = at;
-            return segment->entries[at].row;
+            return entries[at].row;
         }
-        at = (at + 1) & mask;
+        at = (at + 1) & slot.mask;
     }
     return NULL;
 }
@@ -268,8 +278,10 @@ bool dbos_hash_consistent(const struct dbos_hash *index) {
     uint32_t segments = 0;
     uint64_t place = 0;
     while (place < directory_count(index)) {
-        const struct dbos_hash_segment *segment = index->directory[place];
-        if (segment->depth > index->depth || !segment_is_consistent(segment, place, index->depth)) {
+        const struct dbos_hash_segment *segment = index->directory[place].segment;
+        if (segment->depth > index->depth ||
+            index->directory[place].mask != segment->capacity - 1 ||
+            !segment_is_consistent(segment, place, index->depth)) {
             return false;
         }
         count += segment->count;

@@ -37,9 +37,16 @@ struct dbos_hash_segment {
     struct dbos_hash_entry entries[];
 };
 
+/* The mask stands beside the pointer, so that a look-up does not touch the segment's head. */
+struct dbos_hash_slot {
+    struct dbos_hash_segment *segment;
+    uint32_t mask; /* its capacity - 1 */
+    uint32_t reserved;
+};
+
 struct dbos_hash {
     struct dbos_alloc *alloc;
-    struct dbos_hash_segment **directory; /* 2^depth; NULL while nothing was ever reserved */
+    struct dbos_hash_slot *directory; /* 2^depth; NULL while nothing was ever reserved */
     uint32_t depth;
     uint32_t segment_count;
     uint64_t count;
@@ -55,6 +62,9 @@ void dbos_hash_put(struct dbos_hash *index, uint64_t hash, struct dbos_row *row)
 void dbos_hash_remove(struct dbos_hash *index, uint64_t hash, const struct dbos_row *row);
 void dbos_hash_swap(struct dbos_hash *index, uint64_t hash, const struct dbos_row *old,
                     struct dbos_row *fresh);
+
+/* Starts to load the place of a hash, while the caller does something else. */
+void dbos_hash_prefetch(const struct dbos_hash *index, uint64_t hash);
 
 /* The rows of one hash, one after the other; NULL = no more. Begin with *place = UINT32_MAX. */
 struct dbos_row *dbos_hash_next(const struct dbos_hash *index, uint64_t hash, uint32_t *place);

@@ -26,7 +26,7 @@ enum {
 struct dbos_column {
     uint32_t id; /* never reused within the table */
     char name[DBOS_NAME_BYTES];
-    uint8_t type;       /* enum dbos_type */
+    uint8_t type; /* enum dbos_type */
     bool not_null;
     uint32_t chars_max; /* VARCHAR(n); 0 = none */
     char *default_sql;  /* text of the DEFAULT expression, or NULL */
@@ -48,7 +48,7 @@ struct dbos_table_def {
     _Atomic uint32_t refs;
     struct dbos_alloc *alloc;
     uint32_t id;
-    uint32_t schema_version; /* grows with each change of this table's definition */
+    uint32_t schema_version;      /* grows with each change of this table's definition */
     char schema[DBOS_NAME_BYTES]; /* "public" or "dbos" */
     char name[DBOS_NAME_BYTES];
     int32_t partition_column; /* position; -1 = unpartitioned: once per node */
@@ -57,7 +57,7 @@ struct dbos_table_def {
     struct dbos_column *columns;
     struct dbos_index_def *indexes;
     /* Layout of the row payload, computed by the maker; see storage/row.h. */
-    uint32_t *offsets;     /* of column i in the fixed area, or its number among the variable ones */
+    uint32_t *offsets; /* of column i in the fixed area, or its number among the variable ones */
     uint32_t null_bytes;
     uint32_t fixed_bytes;
     uint32_t variable_count;
@@ -117,7 +117,8 @@ enum dbos_err dbos_procedure_info_make(struct dbos_alloc *alloc,
 struct dbos_procedure_info *dbos_procedure_info_ref(struct dbos_procedure_info *procedure);
 void dbos_procedure_info_unref(struct dbos_procedure_info *procedure);
 
-/* Stored form (dbos.catalog.definition), with a version number first. Decoding checks everything. */
+/* Stored form (dbos.catalog.definition), with a version number first. Decoding checks everything.
+ */
 void dbos_table_def_encode(const struct dbos_table_def *def, struct dbos_buf *buf);
 enum dbos_err dbos_table_def_decode(struct dbos_alloc *alloc, const void *data, size_t size_bytes,
                                     struct dbos_table_def **out,

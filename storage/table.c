@@ -138,14 +138,13 @@ static bool index_same_key(const struct dbos_table_index *index, const struct db
     return dbos_key_compare_rows(&index->key, a, b) == 0;
 }
 
+/* Both rows have the same key and block. */
 static void index_swap(struct dbos_table_index *index, const struct dbos_row *old,
                        struct dbos_row *fresh) {
-    if (!index_same_key(index, old, fresh)) {
-        index_remove(index, old);
-        index_put(index, fresh);
-    } else if (!index_has(index, old)) {
+    if (!index_has(index, old)) {
         return;
-    } else if (index->is_hash) {
+    }
+    if (index->is_hash) {
         dbos_hash_swap(&index->hash, dbos_key_hash_row(&index->key, old), old, fresh);
     } else {
         dbos_tree_swap(&index->tree, old, fresh);
@@ -276,18 +275,14 @@ static enum dbos_err fail_memory(struct dbos_errinfo *info) {
     return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
 }
 
-/* No unique index has another row with the key of `row`; `instead` (or NULL) is going away. */
+/* No unique index has another row with the key of `row`. Bit i of `same`: the key in index i is
+ * that of the row which is going away. */
 static enum dbos_err check_unique(const struct dbos_table *table, const struct dbos_row *row,
-                                  const struct dbos_row *instead, struct dbos_errinfo *info) {
+                                  uint32_t same, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
         const struct dbos_table_index *index = &table->indexes[i];
-        if (!index->key.index->unique) {
-            continue;
-        }
-        if (instead != NULL && index_same_key(index, instead, row)) {
-            continue;
-        }
-        if (index_equal_row(index, row) != NULL) {
+        bool free = !index->key.index->unique || ((same >> i) & 1) != 0;
+        if (!free && index_equal_row(index, row) != NULL) {
             return fail_unique(index, row, info);
         }
     }
@@ -295,18 +290,26 @@ static enum dbos_err check_unique(const struct dbos_table *table, const struct d
 }
 
 static enum dbos_err reserve_indexes(struct dbos_table *table, const struct dbos_row *row,
-                                     const struct dbos_row *instead, struct dbos_errinfo *info) {
+                                     uint32_t same, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        struct dbos_table_index *index = &table->indexes[i];
-        if (instead != NULL && index_same_key(index, instead, row)) {
-            continue;
-        }
-        if (index_reserve(index, row, table->row_count + 1) != DBOS_OK) {
+        bool stays = ((same >> i) & 1) != 0;
+        if (!stays && index_reserve(&table->indexes[i], row, table->row_count + 1) != DBOS_OK) {
             return fail_memory(info);
         }
     }
     return DBOS_OK;
 }
+
+/* The indexes in which two rows have the same key, as bits. */
+static uint32_t same_keys(const struct dbos_table *table, const struct dbos_row *a,
+                          const struct dbos_row *b) {
+    uint32_t same = 0;
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        same |= (uint32_t)index_same_key(&table->indexes[i], a, b) << i;
+    }
+    return same;
+}
+static_assert(DBOS_INDEXES_MAX <= 32, "one bit for each index");
 
 /* The last place of the directory is the row's; the one that had `place` before moves there. */
 static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t place) {
@@ -331,7 +334,8 @@ static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t pla
 enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
                                 struct dbos_errinfo *info) {
     DBOS_CHECK(row->block != 0);
-    enum dbos_err err = check_unique(table, row, NULL, info);
+    dbos_hash_prefetch(&table->blocks, block_hash(row->block));
+    enum dbos_err err = check_unique(table, row, 0, info);
     if (err != DBOS_OK) {
         return err;
     }
@@ -339,7 +343,7 @@ enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
         dbos_hash_reserve(&table->blocks, block_hash(row->block)) != DBOS_OK) {
         return fail_memory(info);
     }
-    err = reserve_indexes(table, row, NULL, info);
+    err = reserve_indexes(table, row, 0, info);
     if (err == DBOS_OK) {
         put_row(table, row, table->row_count);
     }
@@ -359,7 +363,8 @@ void dbos_table_remove(struct dbos_table *table, struct dbos_row *row) {
     }
 }
 
-static void swap_row(struct dbos_table *table, struct dbos_row *old, struct dbos_row *fresh) {
+static void swap_row(struct dbos_table *table, struct dbos_row *old, struct dbos_row *fresh,
+                     uint32_t same) {
     DBOS_CHECK(old->place < table->row_count);
     DBOS_CHECK(*place_at(table, old->place) == old);
     DBOS_CHECK(old->block == fresh->block);
@@ -367,19 +372,27 @@ static void swap_row(struct dbos_table *table, struct dbos_row *old, struct dbos
     *place_at(table, fresh->place) = fresh;
     dbos_hash_swap(&table->blocks, block_hash(old->block), old, fresh);
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        index_swap(&table->indexes[i], old, fresh);
+        struct dbos_table_index *index = &table->indexes[i];
+        if (((same >> i) & 1) != 0) {
+            index_swap(index, old, fresh);
+        } else {
+            index_remove(index, old);
+            index_put(index, fresh);
+        }
     }
 }
 
 enum dbos_err dbos_table_replace(struct dbos_table *table, struct dbos_row *old,
                                  struct dbos_row *fresh, struct dbos_errinfo *info) {
     DBOS_CHECK(fresh->block == old->block);
-    enum dbos_err err = check_unique(table, fresh, old, info);
+    dbos_hash_prefetch(&table->blocks, block_hash(old->block));
+    uint32_t same = same_keys(table, old, fresh);
+    enum dbos_err err = check_unique(table, fresh, same, info);
     if (err == DBOS_OK) {
-        err = reserve_indexes(table, fresh, old, info);
+        err = reserve_indexes(table, fresh, same, info);
     }
     if (err == DBOS_OK) {
-        swap_row(table, old, fresh);
+        swap_row(table, old, fresh, same);
     }
     return err;
 }
@@ -394,7 +407,7 @@ void dbos_table_undo_remove(struct dbos_table *table, struct dbos_row *row) {
 
 void dbos_table_undo_replace(struct dbos_table *table, struct dbos_row *old,
                              struct dbos_row *fresh) {
-    swap_row(table, fresh, old);
+    swap_row(table, fresh, old, same_keys(table, old, fresh));
 }
 
 struct dbos_row *dbos_table_by_block(struct dbos_table *table, uint64_t block) {
@@ -520,10 +533,23 @@ static struct dbos_row *next_in_tree(struct dbos_cursor *cursor, const struct db
     return row;
 }
 
+/* Rows lie anywhere in memory: the one that comes soon is loaded meanwhile. */
+static struct dbos_row *next_in_directory(struct dbos_cursor *cursor) {
+    enum { AHEAD = 8 };
+    const struct dbos_table *table = cursor->table;
+    if (cursor->place >= table->row_count) {
+        return NULL;
+    }
+    if (cursor->place + AHEAD < table->row_count) {
+        __builtin_prefetch(*place_at(table, cursor->place + AHEAD));
+    }
+    return *place_at(table, cursor->place++);
+}
+
 struct dbos_row *dbos_cursor_next(struct dbos_cursor *cursor) {
     struct dbos_table *table = cursor->table;
     if (cursor->index == FULL_SCAN) {
-        return cursor->place < table->row_count ? *place_at(table, cursor->place++) : NULL;
+        return next_in_directory(cursor);
     }
     const struct dbos_table_index *index = &table->indexes[cursor->index];
     if (!index->is_hash) {
