@@ -1,0 +1,482 @@
+#include "engine/archive_client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "provenance/archive_protocol.h"
+
+extern char **environ;
+
+enum {
+    POLL_MS = 20,           /* how late a cancellation is noticed */
+    BACKOFF_FIRST_MS = 100, /* doubles with each failed start … */
+    BACKOFF_MAX_MS = 30000, /* … up to here */
+    STABLE_MS = 60000,      /* a process that lived so long starts the back-off anew */
+    CLOSE_MS = 60000,       /* an export under way may take so long to finish */
+    QUESTION_BYTES_MAX = 60 * 1048576,
+};
+
+struct dbos_archive_client {
+    struct dbos_alloc *alloc;
+    struct dbos_env *env;
+    char program[1024];
+    char data_dir[1024];
+    pid_t child; /* 0 = none */
+    int socket;  /* -1 = none */
+    uint64_t started_ns;
+    uint64_t retry_ns; /* not before */
+    uint32_t backoff_ms;
+    uint64_t told; /* the last position that it was told */
+    uint32_t question;
+    struct dbos_buf out;
+    struct dbos_buf payload;
+    struct dbos_arena arena;
+    struct dbos_bytes *cells;
+    const char **texts;
+    size_t *sizes;
+};
+
+static uint64_t now_ns(const struct dbos_archive_client *client) {
+    return client->env->ops->mono_ns(client->env);
+}
+
+/* -- the process ---------------------------------------------------------------------------------
+ */
+
+static int spawn_child(struct dbos_archive_client *client, int child_end) {
+    char *arguments[] = {client->program, client->data_dir, NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none;
+    (void)sigemptyset(&none);
+    (void)posix_spawn_file_actions_init(&actions);
+    (void)posix_spawnattr_init(&attributes);
+    (void)posix_spawn_file_actions_adddup2(&actions, child_end, DBOS_ARCHIVE_FD);
+    (void)posix_spawnattr_setsigmask(&attributes, &none);
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    int error =
+        posix_spawn(&client->child, client->program, &actions, &attributes, arguments, environ);
+    (void)posix_spawnattr_destroy(&attributes);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    if (error != 0) {
+        client->child = 0;
+    }
+    return error;
+}
+
+static void start_child(struct dbos_archive_client *client) {
+    int ends[2];
+    if (now_ns(client) < client->retry_ns) {
+        return;
+    }
+    client->retry_ns = now_ns(client) + client->backoff_ms * UINT64_C(1000000);
+    client->backoff_ms =
+        client->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : client->backoff_ms * 2;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        dbos_log(DBOS_LOG_ERROR, "archive: no socket pair: %s", strerror(errno));
+        return;
+    }
+    int error = spawn_child(client, ends[1]);
+    (void)close(ends[1]);
+    if (error != 0) {
+        dbos_log(DBOS_LOG_ERROR, "archive: cannot start %s: %s", client->program, strerror(error));
+        (void)close(ends[0]);
+        return;
+    }
+    client->socket = ends[0];
+    client->started_ns = now_ns(client);
+    client->told = 0;
+    dbos_log(DBOS_LOG_INFO, "archive: archiver started, process %d", (int)client->child);
+}
+
+/* The process is gone or useless: reap it, and say when it comes back. */
+static void drop_child(struct dbos_archive_client *client) {
+    int status = 0;
+    if (client->socket >= 0) {
+        (void)close(client->socket);
+        client->socket = -1;
+    }
+    if (client->child == 0) {
+        return;
+    }
+    (void)kill(client->child, SIGKILL); /* exactly-once does not depend on its leave-taking */
+    (void)waitpid(client->child, &status, 0);
+    bool stable = now_ns(client) - client->started_ns > STABLE_MS * UINT64_C(1000000);
+    client->backoff_ms = stable ? BACKOFF_FIRST_MS : client->backoff_ms;
+    client->retry_ns = now_ns(client) + client->backoff_ms * UINT64_C(1000000);
+    if (WIFSIGNALED(status)) {
+        dbos_log(DBOS_LOG_WARN, "archive: archiver %d ended by signal %d; next start in %u ms",
+                 (int)client->child, WTERMSIG(status), client->backoff_ms);
+    } else {
+        dbos_log(DBOS_LOG_WARN, "archive: archiver %d ended with status %d; next start in %u ms",
+                 (int)client->child, WEXITSTATUS(status), client->backoff_ms);
+    }
+    client->child = 0;
+}
+
+static bool child_is_alive(struct dbos_archive_client *client) {
+    if (client->child == 0) {
+        return false;
+    }
+    struct pollfd look = {.fd = client->socket, .events = POLLIN};
+    if (poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0) {
+        drop_child(client);
+        return false;
+    }
+    return true;
+}
+
+static void ensure_child(struct dbos_archive_client *client) {
+    if (!child_is_alive(client)) {
+        start_child(client);
+    }
+}
+
+/* -- frames --------------------------------------------------------------------------------------
+ */
+
+static bool send_all(struct dbos_archive_client *client, const struct dbos_buf *frame) {
+    size_t sent = 0;
+    while (sent < frame->size_bytes) {
+        ssize_t n =
+            send(client->socket, frame->data + sent, frame->size_bytes - sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        sent += (size_t)n;
+    }
+    return true;
+}
+
+static bool send_frame(struct dbos_archive_client *client, enum dbos_archive_frame_kind kind,
+                       uint32_t id, const void *payload, size_t size_bytes) {
+    dbos_buf_reset(&client->out);
+    dbos_archive_put_frame(&client->out, kind, id, payload, size_bytes);
+    return !client->out.failed && send_all(client, &client->out);
+}
+
+void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position) {
+    ensure_child(client);
+    if (client->child == 0 || position <= client->told) {
+        return;
+    }
+    uint8_t payload[8];
+    dbos_store_u64(payload, position);
+    if (send_frame(client, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload)) {
+        client->told = position;
+    } else {
+        drop_child(client);
+    }
+}
+
+/* -- questions -----------------------------------------------------------------------------------
+ */
+
+struct asking {
+    struct dbos_archive_client *client;
+    const struct dbos_archive_request *request;
+    struct dbos_errinfo *info;
+    uint32_t id;
+    uint32_t column_count;
+    bool cancelled; /* CANCEL was sent */
+};
+
+static enum dbos_err lost(struct asking *asking) {
+    drop_child(asking->client);
+    (void)dbos_fail(asking->info, DBOS_ERR_ARCHIVE, "the archiver ended while it answered");
+    dbos_err_hint(asking->info, "It is started again; ask once more.");
+    return DBOS_ERR_ARCHIVE;
+}
+
+static void cancel(struct asking *asking) {
+    asking->cancelled = true;
+    (void)send_frame(asking->client, DBOS_ARCHIVE_CANCEL, asking->id, NULL, 0);
+}
+
+/* Reads so many bytes, passing on a cancellation meanwhile. */
+static bool receive_all(struct asking *asking, uint8_t *to, size_t size_bytes) {
+    size_t got = 0;
+    while (got < size_bytes) {
+        struct pollfd wait = {.fd = asking->client->socket, .events = POLLIN};
+        const _Atomic uint32_t *wanted = asking->request->cancel;
+        int ready = poll(&wait, 1, POLL_MS);
+        if (!asking->cancelled && wanted != NULL && *wanted != 0) {
+            cancel(asking);
+        }
+        if (ready <= 0) {
+            continue;
+        }
+        ssize_t n = recv(asking->client->socket, to + got, size_bytes - got, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        got += (size_t)n;
+    }
+    return true;
+}
+
+static enum dbos_err receive_frame(struct asking *asking, struct dbos_archive_frame *frame) {
+    struct dbos_archive_client *client = asking->client;
+    uint8_t head[DBOS_ARCHIVE_HEAD_BYTES];
+    do {
+        if (!receive_all(asking, head, sizeof head)) {
+            return lost(asking);
+        }
+        enum dbos_err err = dbos_archive_get_head(head, frame, asking->info);
+        if (err != DBOS_OK) {
+            drop_child(client);
+            return err;
+        }
+        dbos_buf_reset(&client->payload);
+        uint8_t *to = dbos_buf_reserve(&client->payload, frame->payload_bytes + 1);
+        if (to == NULL || !receive_all(asking, to, frame->payload_bytes)) {
+            return lost(asking);
+        }
+        client->payload.size_bytes = frame->payload_bytes;
+    } while (frame->id != asking->id); /* the rest of an answer that was given up */
+    return DBOS_OK;
+}
+
+static enum dbos_err make_row_arrays(struct dbos_archive_client *client, uint32_t count) {
+    void *cells = dbos_retake(client->alloc, client->cells, (count + 1) * sizeof *client->cells);
+    client->cells = cells == NULL ? client->cells : cells;
+    void *texts = dbos_retake(client->alloc, client->texts, (count + 1) * sizeof *client->texts);
+    client->texts = texts == NULL ? client->texts : texts;
+    void *sizes = dbos_retake(client->alloc, client->sizes, (count + 1) * sizeof *client->sizes);
+    client->sizes = sizes == NULL ? client->sizes : sizes;
+    return cells == NULL || texts == NULL || sizes == NULL ? DBOS_ERR_NOMEM : DBOS_OK;
+}
+
+static enum dbos_err take_columns(struct asking *asking) {
+    struct dbos_archive_client *client = asking->client;
+    struct dbos_archive_result_column *columns;
+    enum dbos_err err =
+        dbos_archive_get_columns(&client->arena, client->payload.data, client->payload.size_bytes,
+                                 &columns, &asking->column_count, asking->info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    struct dbos_result_column *ours =
+        dbos_arena_take_zero(&client->arena, (asking->column_count + 1) * sizeof *ours);
+    if (ours == NULL || make_row_arrays(client, asking->column_count) != DBOS_OK) {
+        return dbos_fail(asking->info, DBOS_ERR_NOMEM, "out of memory for the answer");
+    }
+    for (uint32_t i = 0; i < asking->column_count; i++) {
+        ours[i].name = columns[i].name;
+        ours[i].type = (uint8_t)dbos_type_of_oid(columns[i].oid);
+    }
+    return asking->request->columns(asking->request->arg, ours, asking->column_count, asking->info);
+}
+
+static enum dbos_err take_rows(struct asking *asking) {
+    struct dbos_archive_client *client = asking->client;
+    struct dbos_reader reader = dbos_reader_of(client->payload.data, client->payload.size_bytes);
+    enum dbos_err err = DBOS_OK;
+    while (err == DBOS_OK && dbos_archive_get_row(&reader, client->cells, asking->column_count)) {
+        for (uint32_t i = 0; i < asking->column_count; i++) {
+            client->texts[i] = (const char *)client->cells[i].data;
+            client->sizes[i] = client->cells[i].size_bytes;
+        }
+        err =
+            asking->request->row(asking->request->arg, client->texts, client->sizes, asking->info);
+    }
+    if (err == DBOS_OK && (reader.failed || dbos_reader_left(&reader) != 0)) {
+        drop_child(client);
+        err = dbos_fail(asking->info, DBOS_ERR_PROTOCOL, "malformed rows of the archive");
+    }
+    return err;
+}
+
+/* Frames until DONE or ERROR. After a callback failed, the rest is passed over. */
+static enum dbos_err take_answer(struct asking *asking) {
+    struct dbos_archive_client *client = asking->client;
+    enum dbos_err kept = DBOS_OK;
+    for (;;) {
+        struct dbos_archive_frame frame;
+        struct dbos_errinfo own;
+        enum dbos_err err = receive_frame(asking, &frame);
+        if (err != DBOS_OK) {
+            return err;
+        }
+        if (frame.kind == DBOS_ARCHIVE_DONE) {
+            return kept;
+        }
+        if (frame.kind == DBOS_ARCHIVE_ERROR) {
+            dbos_archive_get_error(client->payload.data, client->payload.size_bytes, &own);
+            if (kept == DBOS_OK && asking->info != NULL) {
+                *asking->info = own;
+            }
+            return kept == DBOS_OK ? own.code : kept;
+        }
+        if (kept == DBOS_OK) {
+            kept = frame.kind == DBOS_ARCHIVE_COLUMNS ? take_columns(asking) : take_rows(asking);
+            if (kept != DBOS_OK && client->child == 0) {
+                return kept;
+            }
+            if (kept != DBOS_OK) {
+                cancel(asking);
+            }
+        }
+    }
+}
+
+/* The neutral form of a question: the statement's calls, in the arena. */
+static enum dbos_err make_question(struct dbos_archive_client *client,
+                                   const struct dbos_archive_request *request,
+                                   struct dbos_archive_question *out) {
+    const struct dbos_archive_query *query = request->query;
+    struct dbos_archive_function_call *calls =
+        dbos_arena_take_zero(&client->arena, (query->call_count + 1) * sizeof *calls);
+    if (calls == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    for (uint32_t i = 0; i < query->call_count; i++) {
+        const struct dbos_archive_call *from = &query->calls[i];
+        struct dbos_archive_value *values =
+            dbos_arena_take_zero(&client->arena, (from->argument_count + 1) * sizeof *values);
+        if (values == NULL) {
+            return DBOS_ERR_NOMEM;
+        }
+        for (uint32_t j = 0; j < from->argument_count; j++) {
+            values[j] = (struct dbos_archive_value){.text = from->arguments[j].text,
+                                                    .row_type = from->arguments[j].row_type,
+                                                    .name = from->arguments[j].name,
+                                                    .parameter = from->arguments[j].parameter};
+        }
+        calls[i] = (struct dbos_archive_function_call){.function = from->function,
+                                                       .argument_count = from->argument_count,
+                                                       .arguments = values,
+                                                       .position = from->position};
+    }
+    *out = (struct dbos_archive_question){.position = request->position,
+                                          .sql = query->sql,
+                                          .call_count = query->call_count,
+                                          .calls = calls,
+                                          .parameter_count = request->parameter_count,
+                                          .parameters = request->parameters,
+                                          .describe_only = request->describe_only,
+                                          .timeout_us = request->timeout_us};
+    return DBOS_OK;
+}
+
+/* Wait for a process that is about to start, as long as the statement may take. */
+static bool wait_for_child(struct dbos_archive_client *client,
+                           const struct dbos_archive_request *request) {
+    uint64_t patience_us =
+        request->timeout_us == 0 || request->timeout_us > 5000000 ? 5000000 : request->timeout_us;
+    uint64_t until_ns = now_ns(client) + patience_us * 1000;
+    ensure_child(client);
+    while (client->child == 0 && now_ns(client) < until_ns &&
+           (request->cancel == NULL || *request->cancel == 0)) {
+        client->env->ops->sleep_us(client->env, POLL_MS * 1000);
+        ensure_child(client);
+    }
+    return client->child != 0;
+}
+
+enum dbos_err dbos_archive_query(struct dbos_archive_client *client,
+                                 const struct dbos_archive_request *request,
+                                 struct dbos_errinfo *info) {
+    struct dbos_archive_question question;
+    struct asking asking = {.client = client, .request = request, .info = info};
+    if (!wait_for_child(client, request)) {
+        return dbos_fail(info, DBOS_ERR_ARCHIVE, "the archiver does not run");
+    }
+    asking.id = ++client->question;
+    dbos_arena_reset(&client->arena);
+    if (make_question(client, request, &question) != DBOS_OK) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the question");
+    }
+    dbos_buf_reset(&client->payload);
+    dbos_archive_put_question(&client->payload, &question);
+    if (client->payload.failed || client->payload.size_bytes > QUESTION_BYTES_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "the statement is too large for the archive");
+    }
+    if (!send_frame(client, DBOS_ARCHIVE_QUESTION, asking.id, client->payload.data,
+                    client->payload.size_bytes)) {
+        return lost(&asking);
+    }
+    return take_answer(&asking);
+}
+
+/* -- open and close -------------------------------------------------------------------------------
+ */
+
+enum dbos_err dbos_archive_client_open(struct dbos_alloc *alloc, struct dbos_env *env,
+                                       const char *program_dir, const char *data_dir,
+                                       struct dbos_archive_client **out,
+                                       struct dbos_errinfo *info) {
+    *out = NULL;
+    struct dbos_archive_client *client = dbos_take_zero(alloc, sizeof *client);
+    if (client == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the archive");
+    }
+    client->alloc = alloc;
+    client->env = env;
+    client->socket = -1;
+    client->backoff_ms = BACKOFF_FIRST_MS;
+    dbos_buf_init(&client->out, alloc);
+    dbos_buf_init(&client->payload, alloc);
+    dbos_arena_init(&client->arena, alloc, 0);
+    int program =
+        snprintf(client->program, sizeof client->program, "%s/dbos-archiver", program_dir);
+    int data = snprintf(client->data_dir, sizeof client->data_dir, "%s", data_dir);
+    bool fits = program > 0 && (size_t)program < sizeof client->program && data > 0 &&
+                (size_t)data < sizeof client->data_dir;
+    if (!fits || access(client->program, X_OK) != 0) {
+        (void)dbos_fail(info, DBOS_ERR_UNDEFINED_FILE, "there is no program %s/dbos-archiver",
+                        program_dir);
+        dbos_archive_client_close(client);
+        return DBOS_ERR_UNDEFINED_FILE;
+    }
+    start_child(client);
+    *out = client;
+    return DBOS_OK;
+}
+
+/* The socket's end is the word to stop; an export is finished first. */
+static void end_child(struct dbos_archive_client *client) {
+    int status;
+    (void)close(client->socket);
+    client->socket = -1;
+    uint64_t until_ns = now_ns(client) + CLOSE_MS * UINT64_C(1000000);
+    while (waitpid(client->child, &status, WNOHANG) == 0) {
+        if (now_ns(client) > until_ns) {
+            drop_child(client);
+            return;
+        }
+        client->env->ops->sleep_us(client->env, POLL_MS * 1000);
+    }
+    client->child = 0;
+}
+
+void dbos_archive_client_close(struct dbos_archive_client *client) {
+    if (client == NULL) {
+        return;
+    }
+    if (client->child != 0) {
+        end_child(client);
+    }
+    dbos_buf_fini(&client->out);
+    dbos_buf_fini(&client->payload);
+    dbos_arena_fini(&client->arena);
+    dbos_give(client->alloc, client->cells);
+    dbos_give(client->alloc, client->texts);
+    dbos_give(client->alloc, client->sizes);
+    dbos_give(client->alloc, client);
+}

@@ -1,0 +1,141 @@
+/* Insides of the archiver, shared by its parts: taking over (archiver.c, archive_ingest.c), files
+ * (archive_export.c), questions (archive_query.c) and functions (archive_functions.c).
+ *
+ * Thread: the archiver's. Memory: the archiver's allocator. */
+#ifndef DBOS_PROVENANCE_ARCHIVE_INTERNAL_H
+#define DBOS_PROVENANCE_ARCHIVE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "provenance/archive_relation.h"
+#include "provenance/archiver.h"
+#include "provenance/idmap.h"
+#include "provenance/segment.h"
+#include "storage/catalog.h"
+
+enum {
+    DBOS_ARCHIVE_PATH_BYTES = 1024,
+    DBOS_ARCHIVE_ORD_BITS = 24, /* an event's number within its transaction */
+    DBOS_ARCHIVE_CATALOG_TABLE_KIND = 1,
+    DBOS_ARCHIVE_CATALOG_PROCEDURE_KIND = 2,
+};
+
+struct dbos_archive_session {
+    char *user; /* own memory */
+    char *role;
+};
+struct dbos_archive_procedure {
+    uint32_t id;
+    char name[DBOS_NAME_BYTES];
+};
+
+/* What the segment being taken over has so far. */
+struct dbos_archive_span {
+    uint32_t segment; /* 0 = none yet */
+    uint64_t records;
+    uint64_t first_position;
+    uint64_t last_position;
+    int64_t first_us;
+    int64_t last_us;
+};
+
+struct dbos_archiver {
+    struct dbos_alloc *alloc;
+    struct dbos_env *env;
+    const struct dbos_duckdb *duck;
+    char data_dir[DBOS_ARCHIVE_PATH_BYTES];
+    char folder[DBOS_ARCHIVE_PATH_BYTES]; /* <data_dir>/archive */
+    uint64_t rows_max;
+
+    duckdb_database database;
+    duckdb_connection connection;   /* of taking over and exporting */
+    pthread_mutex_t question_mutex; /* guards `question` */
+    duckdb_connection question;     /* of the query that runs, or NULL */
+    bool interrupted;               /* guarded, too: the query that runs shall end */
+
+    struct dbos_archive_relation fixed[DBOS_ARCHIVE_FIXED_COUNT];
+    struct dbos_archive_relation **tables; /* by id, ascending */
+    uint32_t table_count;
+    uint32_t table_capacity;
+    bool names_stale; /* arch.relation and the prov views must be made again */
+
+    struct dbos_idmap session_index;
+    struct dbos_archive_session *sessions;
+    uint32_t session_count;
+    uint32_t session_capacity;
+    struct dbos_idmap texts; /* statement ids whose text is known */
+    struct dbos_archive_procedure *procedures;
+    uint32_t procedure_count;
+    uint32_t procedure_capacity;
+
+    struct dbos_log_reader *reader;
+    struct dbos_blob_index *blobs;
+    struct dbos_archive_span span;
+    uint64_t position; /* last one taken over */
+    uint64_t records;
+    uint64_t segments;
+    uint64_t files;
+    int manifest; /* file */
+    uint64_t manifest_bytes;
+    struct dbos_errinfo broken; /* code != OK: nothing works any more */
+    struct dbos_buf scratch;    /* a key, a cleaned text */
+    struct dbos_buf object;     /* bytes of a large value */
+};
+
+/* -- archive_ingest.c: one record -----------------------------------------------------------------
+ */
+
+enum dbos_err dbos_archive_ingest(struct dbos_archiver *archiver, const uint8_t *record,
+                                  size_t size_bytes, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* The system tables. */
+enum dbos_err dbos_archive_define_system(struct dbos_archiver *archiver,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* A definition appeared in dbos.catalog, or went. */
+enum dbos_err dbos_archive_define(struct dbos_archiver *archiver, uint64_t position, int64_t kind,
+                                  struct dbos_bytes definition,
+                                  struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_archive_undefine(struct dbos_archiver *archiver, uint64_t position, int64_t kind,
+                                    struct dbos_bytes definition,
+                                    struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_archive_learn_session(struct dbos_archiver *archiver, uint64_t id,
+                                         struct dbos_bytes user,
+                                         struct dbos_bytes role) DBOS_MUST_USE;
+/* A table's relation by id; NULL = none. */
+struct dbos_archive_relation *dbos_archive_table(const struct dbos_archiver *archiver, uint32_t id);
+
+/* -- archive_export.c: files
+ * ----------------------------------------------------------------------- */
+
+/* Read the manifest, cut a torn line, remove files that it does not name; the spans and files that
+ * it has come into the relations (made with `want_table`), the next segment into *out_segment. */
+enum dbos_err dbos_archive_load_manifest(struct dbos_archiver *archiver, uint32_t *out_segment,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* The span is complete: hot rows to files, one line to the manifest, hot tables emptied. */
+enum dbos_err dbos_archive_export(struct dbos_archiver *archiver,
+                                  struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* -- archive_restore.c: what was known before the restart, from the files
+ * -------------------------- */
+
+enum dbos_err dbos_archive_restore(struct dbos_archiver *archiver,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* -- archiver.c
+ * ------------------------------------------------------------------------------------- */
+
+/* Every view fresh: the next query sees all that was taken over. */
+enum dbos_err dbos_archive_refresh(struct dbos_archiver *archiver,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Runs what was built and frees the buffer. */
+enum dbos_err dbos_archive_run(const struct dbos_archiver *archiver, duckdb_connection connection,
+                               struct dbos_buf *sql, struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* -- archive_functions.c: prov_…() and dbos_as_of()
+ * ------------------------------------------------- */
+
+/* Make the temporary table or view dbos_call_<number> on `connection`. */
+enum dbos_err dbos_archive_call(struct dbos_archiver *archiver, duckdb_connection connection,
+                                const struct dbos_archive_question *question, uint32_t number,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
+
+#endif /* DBOS_PROVENANCE_ARCHIVE_INTERNAL_H */

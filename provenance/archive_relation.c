@@ -1,0 +1,608 @@
+#include "provenance/archive_relation.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* -- columns ------------------------------------------------------------------------------------
+ */
+
+struct fixed_column {
+    const char *name;
+    duckdb_type type;
+};
+
+static const struct fixed_column txn_columns[DBOS_TXN_COLUMNS] = {
+    [DBOS_TXN_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_TXN_START_TS] = {"start_ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_TXN_PARTITION] = {"partition", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_PARTITIONS] = {"partitions", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_FLAGS] = {"flags", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_OUTCOME] = {"outcome", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_STATUS] = {"status", DUCKDB_TYPE_VARCHAR},
+    [DBOS_TXN_READ_ONLY] = {"read_only", DUCKDB_TYPE_BOOLEAN},
+    [DBOS_TXN_SESSION] = {"session", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_REQUEST] = {"request", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_USERNAME] = {"username", DUCKDB_TYPE_VARCHAR},
+    [DBOS_TXN_ROLE] = {"role", DUCKDB_TYPE_VARCHAR},
+    [DBOS_TXN_PROCEDURE_ID] = {"procedure_id", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_PROCEDURE_VERSION] = {"procedure_version", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_PROCEDURE] = {"procedure", DUCKDB_TYPE_VARCHAR},
+    [DBOS_TXN_TASK_ID] = {"task_id", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_SEED] = {"seed", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_ARGUMENT_COUNT] = {"argument_count", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_ARGUMENTS] = {"arguments", DUCKDB_TYPE_BLOB},
+    [DBOS_TXN_HASH_DELTA] = {"hash_delta", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_READS] = {"n_reads", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_WRITES] = {"n_writes", DUCKDB_TYPE_BIGINT},
+};
+static const struct fixed_column event_columns[DBOS_EVENT_COLUMNS] = {
+    [DBOS_EVENT_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_EVENT_COLUMN_STATEMENT] = {"statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_EVENT_COLUMN_OP] = {"op", DUCKDB_TYPE_SMALLINT},
+    [DBOS_EVENT_COLUMN_TABLE] = {"table_id", DUCKDB_TYPE_INTEGER},
+    [DBOS_EVENT_COLUMN_BLOCK] = {"block", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_COUNT] = {"count", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_PREVIOUS] = {"previous_position", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_PK] = {"pk", DUCKDB_TYPE_VARCHAR},
+    [DBOS_EVENT_COLUMN_PARTITION] = {"partition", DUCKDB_TYPE_INTEGER},
+    [DBOS_EVENT_COLUMN_PARTITIONS] = {"partitions", DUCKDB_TYPE_INTEGER},
+    [DBOS_EVENT_COLUMN_INDEX] = {"index_id", DUCKDB_TYPE_INTEGER},
+    [DBOS_EVENT_COLUMN_STATEMENT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_BYTES] = {"bytes", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_DIGEST] = {"digest", DUCKDB_TYPE_BIGINT},
+    [DBOS_EVENT_COLUMN_LOW] = {"low", DUCKDB_TYPE_BLOB},
+    [DBOS_EVENT_COLUMN_HIGH] = {"high", DUCKDB_TYPE_BLOB},
+    [DBOS_EVENT_COLUMN_BOUNDS] = {"bound_flags", DUCKDB_TYPE_SMALLINT},
+};
+static const struct fixed_column session_columns[DBOS_SESSION_COLUMNS] = {
+    [DBOS_SESSION_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_SESSION_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_SESSION_ID] = {"session", DUCKDB_TYPE_BIGINT},
+    [DBOS_SESSION_USERNAME] = {"username", DUCKDB_TYPE_VARCHAR},
+    [DBOS_SESSION_ROLE] = {"role", DUCKDB_TYPE_VARCHAR},
+    [DBOS_SESSION_ADDRESS] = {"address", DUCKDB_TYPE_VARCHAR},
+    [DBOS_SESSION_APPLICATION] = {"application", DUCKDB_TYPE_VARCHAR},
+};
+static const struct fixed_column text_columns[DBOS_TEXT_COLUMNS] = {
+    [DBOS_TEXT_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_TEXT_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_TEXT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
+    [DBOS_TEXT_TEXT] = {"text", DUCKDB_TYPE_VARCHAR},
+};
+static const struct fixed_column row_columns[DBOS_ROW_COLUMNS] = {
+    [DBOS_ROW_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
+    [DBOS_ROW_COLUMN_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_ROW_COLUMN_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_ROW_COLUMN_STATEMENT] = {"statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_ROW_COLUMN_OP] = {"op", DUCKDB_TYPE_SMALLINT},
+    [DBOS_ROW_COLUMN_BLOCK] = {"block", DUCKDB_TYPE_BIGINT},
+    [DBOS_ROW_COLUMN_PREVIOUS] = {"previous_position", DUCKDB_TYPE_BIGINT},
+    [DBOS_ROW_COLUMN_PK] = {"pk", DUCKDB_TYPE_VARCHAR},
+};
+static const struct fixed_column walk_columns[DBOS_WALK_COLUMNS] = {
+    [DBOS_WALK_DEPTH] = {"depth", DUCKDB_TYPE_INTEGER},
+    [DBOS_WALK_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
+    [DBOS_WALK_PARENT] = {"parent", DUCKDB_TYPE_BIGINT},
+};
+static const struct {
+    const char *name;
+    const struct fixed_column *columns;
+    uint32_t count;
+} fixed_relations[DBOS_ARCHIVE_KIND_COUNT] = {
+    [DBOS_ARCHIVE_WALK] = {"walk", walk_columns, DBOS_WALK_COLUMNS},
+    [DBOS_ARCHIVE_TXN] = {"txn", txn_columns, DBOS_TXN_COLUMNS},
+    [DBOS_ARCHIVE_EVENT] = {"event", event_columns, DBOS_EVENT_COLUMNS},
+    [DBOS_ARCHIVE_SESSION] = {"session", session_columns, DBOS_SESSION_COLUMNS},
+    [DBOS_ARCHIVE_STATEMENT] = {"statement", text_columns, DBOS_TEXT_COLUMNS},
+};
+
+const char *dbos_archive_type_name(duckdb_type type) {
+    if (type == DUCKDB_TYPE_BOOLEAN) {
+        return "BOOLEAN";
+    }
+    if (type == DUCKDB_TYPE_SMALLINT) {
+        return "SMALLINT";
+    }
+    if (type == DUCKDB_TYPE_INTEGER) {
+        return "INTEGER";
+    }
+    if (type == DUCKDB_TYPE_BIGINT) {
+        return "BIGINT";
+    }
+    if (type == DUCKDB_TYPE_DOUBLE) {
+        return "DOUBLE";
+    }
+    if (type == DUCKDB_TYPE_BLOB) {
+        return "BLOB";
+    }
+    if (type == DUCKDB_TYPE_TIMESTAMP_TZ) {
+        return "TIMESTAMPTZ";
+    }
+    DBOS_CHECK(type == DUCKDB_TYPE_VARCHAR);
+    return "VARCHAR";
+}
+
+duckdb_type dbos_archive_type_of(enum dbos_type type) {
+    switch (type) {
+    case DBOS_TYPE_BOOL:
+        return DUCKDB_TYPE_BOOLEAN;
+    case DBOS_TYPE_INT2:
+        return DUCKDB_TYPE_SMALLINT;
+    case DBOS_TYPE_INT4:
+        return DUCKDB_TYPE_INTEGER;
+    case DBOS_TYPE_INT8:
+        return DUCKDB_TYPE_BIGINT;
+    case DBOS_TYPE_FLOAT8:
+        return DUCKDB_TYPE_DOUBLE;
+    case DBOS_TYPE_BYTEA:
+        return DUCKDB_TYPE_BLOB;
+    case DBOS_TYPE_TIMESTAMPTZ:
+        return DUCKDB_TYPE_TIMESTAMP_TZ;
+    case DBOS_TYPE_UNKNOWN:
+    case DBOS_TYPE_TEXT:
+    case DBOS_TYPE_VARCHAR:
+    case DBOS_TYPE_VOID:
+        break;
+    }
+    return DUCKDB_TYPE_VARCHAR;
+}
+
+/* -- SQL text -----------------------------------------------------------------------------------
+ */
+
+static void put_quoted(struct dbos_buf *sql, const char *text, char quote) {
+    dbos_buf_put_u8(sql, (uint8_t)quote);
+    for (; *text != '\0'; text++) {
+        if (*text == quote) {
+            dbos_buf_put_u8(sql, (uint8_t)quote);
+        }
+        dbos_buf_put_u8(sql, (uint8_t)*text);
+    }
+    dbos_buf_put_u8(sql, (uint8_t)quote);
+}
+
+void dbos_sql_put_ident(struct dbos_buf *sql, const char *name) { put_quoted(sql, name, '"'); }
+
+void dbos_sql_put_literal(struct dbos_buf *sql, const char *text) { put_quoted(sql, text, '\''); }
+
+void dbos_sql_putf(struct dbos_buf *sql, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    va_list again;
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    DBOS_CHECK(length >= 0);
+    uint8_t *to = dbos_buf_reserve(sql, (size_t)length + 1);
+    if (to != NULL) {
+        (void)vsnprintf((char *)to, (size_t)length + 1, format, again);
+        sql->size_bytes += (size_t)length;
+    }
+    va_end(again);
+}
+
+const char *dbos_sql_text(struct dbos_buf *sql) {
+    uint8_t *end = dbos_buf_reserve(sql, 1);
+    if (end == NULL || sql->failed) {
+        return NULL;
+    }
+    *end = '\0';
+    return (const char *)sql->data;
+}
+
+/* Runs what was built in `sql` and frees the buffer. */
+static enum dbos_err run_built(struct dbos_archive_relation *relation, struct dbos_buf *sql,
+                               struct dbos_errinfo *info) {
+    const char *text = dbos_sql_text(sql);
+    enum dbos_err err = text == NULL
+                            ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive SQL")
+                            : dbos_duckdb_run(relation->duck, relation->connection, text, info);
+    dbos_buf_fini(sql);
+    return err;
+}
+
+/* -- definition ---------------------------------------------------------------------------------
+ */
+
+static void start(struct dbos_archive_relation *relation, struct dbos_alloc *alloc,
+                  const struct dbos_duckdb *duck, duckdb_connection connection) {
+    memset(relation, 0, sizeof *relation);
+    relation->alloc = alloc;
+    relation->duck = duck;
+    relation->connection = connection;
+    relation->view_stale = true;
+    relation->dropped_position = UINT64_MAX;
+}
+
+/* Room for `count` columns in all arrays that have one entry for each. */
+static enum dbos_err size_columns(struct dbos_archive_relation *relation, uint32_t count) {
+    struct dbos_alloc *alloc = relation->alloc;
+    void *columns = dbos_retake(alloc, relation->columns, count * sizeof *relation->columns);
+    relation->columns = columns == NULL ? relation->columns : columns;
+    void *vectors = dbos_retake(alloc, relation->vectors, count * sizeof *relation->vectors);
+    relation->vectors = vectors == NULL ? relation->vectors : vectors;
+    void *data = dbos_retake(alloc, relation->data, count * sizeof *relation->data);
+    relation->data = data == NULL ? relation->data : data;
+    void *validity = dbos_retake(alloc, relation->validity, count * sizeof *relation->validity);
+    relation->validity = validity == NULL ? relation->validity : validity;
+    bool failed = columns == NULL || vectors == NULL || data == NULL || validity == NULL;
+    return failed ? DBOS_ERR_NOMEM : DBOS_OK;
+}
+
+static void set_fixed(struct dbos_archive_relation *relation, const struct fixed_column *columns,
+                      uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        struct dbos_archive_column *column = &relation->columns[i];
+        (void)snprintf(column->name, sizeof column->name, "%s", columns[i].name);
+        column->type = columns[i].type;
+        column->field_id = i + 1;
+    }
+    relation->column_count = count;
+}
+
+enum dbos_err dbos_archive_relation_init_fixed(struct dbos_archive_relation *relation,
+                                               struct dbos_alloc *alloc,
+                                               const struct dbos_duckdb *duck,
+                                               duckdb_connection connection,
+                                               enum dbos_archive_fixed which) {
+    start(relation, alloc, duck, connection);
+    (void)snprintf(relation->name, sizeof relation->name, "%s", fixed_relations[which].name);
+    enum dbos_err err = size_columns(relation, fixed_relations[which].count);
+    if (err != DBOS_OK) {
+        dbos_archive_relation_fini(relation);
+        return err;
+    }
+    set_fixed(relation, fixed_relations[which].columns, fixed_relations[which].count);
+    return DBOS_OK;
+}
+
+static uint32_t find_field(const struct dbos_archive_relation *relation, uint32_t field_id) {
+    uint32_t i = DBOS_ROW_COLUMNS;
+    while (i < relation->column_count && relation->columns[i].field_id != field_id) {
+        i++;
+    }
+    return i;
+}
+
+/* Adds the definition's new columns to `columns` and maps all of them. */
+static enum dbos_err adopt_definition(struct dbos_archive_relation *relation,
+                                      struct dbos_table_def *def) {
+    uint32_t *places =
+        dbos_retake(relation->alloc, relation->places, (def->column_count + 1u) * sizeof *places);
+    if (places == NULL ||
+        size_columns(relation, relation->column_count + def->column_count) != DBOS_OK) {
+        relation->places = places == NULL ? relation->places : places;
+        return DBOS_ERR_NOMEM;
+    }
+    relation->places = places;
+    for (uint32_t i = 0; i < def->column_count; i++) {
+        uint32_t field_id = DBOS_ARCHIVE_FIELD_FIRST + def->columns[i].id;
+        uint32_t place = find_field(relation, field_id);
+        if (place == relation->column_count) {
+            struct dbos_archive_column *column = &relation->columns[place];
+            (void)snprintf(column->name, sizeof column->name, "c%u_%s", def->columns[i].id,
+                           def->columns[i].name);
+            column->type = dbos_archive_type_of((enum dbos_type)def->columns[i].type);
+            column->field_id = field_id;
+            relation->column_count++;
+        }
+        places[i] = place;
+    }
+    dbos_table_def_unref(relation->def);
+    relation->def = dbos_table_def_ref(def);
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *relation,
+                                               struct dbos_alloc *alloc,
+                                               const struct dbos_duckdb *duck,
+                                               duckdb_connection connection,
+                                               struct dbos_table_def *def) {
+    start(relation, alloc, duck, connection);
+    relation->table_id = def->id;
+    (void)snprintf(relation->name, sizeof relation->name, "t_%u", def->id);
+    enum dbos_err err = size_columns(relation, DBOS_ROW_COLUMNS);
+    if (err == DBOS_OK) {
+        set_fixed(relation, row_columns, DBOS_ROW_COLUMNS);
+        err = adopt_definition(relation, def);
+    }
+    if (err != DBOS_OK) {
+        dbos_archive_relation_fini(relation);
+    }
+    return err;
+}
+
+/* The appender and its chunk end; rows in the chunk must have been flushed. */
+static void close_writer(struct dbos_archive_relation *relation) {
+    if (relation->chunk != NULL) {
+        relation->duck->destroy_data_chunk(&relation->chunk);
+        relation->chunk = NULL;
+    }
+    if (relation->appender != NULL) {
+        (void)relation->duck->appender_destroy(&relation->appender);
+        relation->appender = NULL;
+    }
+}
+
+void dbos_archive_relation_fini(struct dbos_archive_relation *relation) {
+    if (relation->alloc == NULL) {
+        return;
+    }
+    close_writer(relation);
+    for (uint32_t i = 0; i < relation->file_count; i++) {
+        dbos_give(relation->alloc, relation->files[i]);
+    }
+    dbos_give(relation->alloc, relation->files);
+    dbos_give(relation->alloc, relation->columns);
+    dbos_give(relation->alloc, relation->vectors);
+    dbos_give(relation->alloc, relation->data);
+    dbos_give(relation->alloc, relation->validity);
+    dbos_give(relation->alloc, relation->places);
+    if (relation->def != NULL) {
+        dbos_table_def_unref(relation->def);
+    }
+    memset(relation, 0, sizeof *relation);
+}
+
+enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relation,
+                                             struct dbos_table_def *def,
+                                             struct dbos_errinfo *info) {
+    uint32_t before = relation->column_count;
+    enum dbos_err err = dbos_archive_relation_flush(relation, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    close_writer(relation);
+    if (adopt_definition(relation, def) != DBOS_OK) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a table of the archive");
+    }
+    relation->view_stale = true;
+    for (uint32_t i = before; relation->hot && i < relation->column_count; i++) {
+        struct dbos_buf sql;
+        dbos_buf_init(&sql, relation->alloc);
+        dbos_sql_putf(&sql, "ALTER TABLE hot.%s ADD COLUMN ", relation->name);
+        dbos_sql_put_ident(&sql, relation->columns[i].name);
+        dbos_sql_putf(&sql, " %s", dbos_archive_type_name(relation->columns[i].type));
+        err = run_built(relation, &sql, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
+                                             const char *path) {
+    if (relation->file_count == relation->file_capacity) {
+        uint32_t capacity = relation->file_capacity * 2 + 8;
+        char **files = dbos_retake(relation->alloc, relation->files, capacity * sizeof *files);
+        if (files == NULL) {
+            return DBOS_ERR_NOMEM;
+        }
+        relation->files = files;
+        relation->file_capacity = capacity;
+    }
+    size_t size_bytes = strlen(path) + 1;
+    char *copy = dbos_take(relation->alloc, size_bytes);
+    if (copy == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    memcpy(copy, path, size_bytes);
+    relation->files[relation->file_count++] = copy;
+    relation->view_stale = true;
+    return DBOS_OK;
+}
+
+/* -- writing ------------------------------------------------------------------------------------
+ */
+
+static enum dbos_err make_hot(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
+    struct dbos_buf sql;
+    dbos_buf_init(&sql, relation->alloc);
+    dbos_sql_putf(&sql, "CREATE TABLE hot.%s (", relation->name);
+    for (uint32_t i = 0; i < relation->column_count; i++) {
+        dbos_sql_putf(&sql, "%s", i == 0 ? "" : ", ");
+        dbos_sql_put_ident(&sql, relation->columns[i].name);
+        dbos_sql_putf(&sql, " %s", dbos_archive_type_name(relation->columns[i].type));
+    }
+    dbos_sql_putf(&sql, ")");
+    enum dbos_err err = run_built(relation, &sql, info);
+    relation->hot = err == DBOS_OK;
+    relation->view_stale = true;
+    return err;
+}
+
+/* Pointers into the (emptied) chunk. */
+static void fetch_vectors(struct dbos_archive_relation *relation) {
+    const struct dbos_duckdb *duck = relation->duck;
+    for (uint32_t i = 0; i < relation->column_count; i++) {
+        relation->vectors[i] = duck->data_chunk_get_vector(relation->chunk, i);
+        relation->data[i] = duck->vector_get_data(relation->vectors[i]);
+        relation->validity[i] = NULL;
+    }
+    relation->row = 0;
+}
+
+static enum dbos_err make_chunk(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
+    const struct dbos_duckdb *duck = relation->duck;
+    duckdb_logical_type *types =
+        dbos_take_zero(relation->alloc, relation->column_count * sizeof(duckdb_logical_type));
+    if (types == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive rows");
+    }
+    for (uint32_t i = 0; i < relation->column_count; i++) {
+        types[i] = duck->create_logical_type(relation->columns[i].type);
+    }
+    relation->chunk = duck->create_data_chunk(types, relation->column_count);
+    for (uint32_t i = 0; i < relation->column_count; i++) {
+        duck->destroy_logical_type(&types[i]);
+    }
+    dbos_give(relation->alloc, types);
+    if (relation->chunk == NULL) {
+        return dbos_fail(info, DBOS_ERR_ARCHIVE, "DuckDB made no data chunk");
+    }
+    fetch_vectors(relation);
+    return DBOS_OK;
+}
+
+static enum dbos_err appender_failed(struct dbos_archive_relation *relation,
+                                     struct dbos_errinfo *info) {
+    const char *message = relation->duck->appender_error(relation->appender);
+    return dbos_fail(info, DBOS_ERR_ARCHIVE, "cannot add rows to %s: %s", relation->name,
+                     message == NULL ? "no reason given" : message);
+}
+
+enum dbos_err dbos_archive_row_begin(struct dbos_archive_relation *relation,
+                                     struct dbos_errinfo *info) {
+    if (relation->chunk != NULL) {
+        return DBOS_OK;
+    }
+    if (!relation->hot) {
+        enum dbos_err err = make_hot(relation, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    if (relation->duck->appender_create(relation->connection, "hot", relation->name,
+                                        &relation->appender) != DuckDBSuccess) {
+        return appender_failed(relation, info);
+    }
+    return make_chunk(relation, info);
+}
+
+void dbos_archive_put_null(struct dbos_archive_relation *relation, uint32_t column) {
+    if (relation->validity[column] == NULL) {
+        relation->duck->vector_ensure_validity_writable(relation->vectors[column]);
+        relation->validity[column] = relation->duck->vector_get_validity(relation->vectors[column]);
+    }
+    relation->validity[column][relation->row / 64] &= ~(UINT64_C(1) << (relation->row % 64));
+}
+
+void dbos_archive_put_valid(struct dbos_archive_relation *relation, uint32_t column) {
+    if (relation->validity[column] != NULL) {
+        relation->validity[column][relation->row / 64] |= UINT64_C(1) << (relation->row % 64);
+    }
+}
+
+void dbos_archive_put_int(struct dbos_archive_relation *relation, uint32_t column, int64_t value) {
+    void *data = relation->data[column];
+    duckdb_type type = relation->columns[column].type;
+    if (type == DUCKDB_TYPE_BIGINT || type == DUCKDB_TYPE_TIMESTAMP_TZ) {
+        ((int64_t *)data)[relation->row] = value;
+    } else if (type == DUCKDB_TYPE_INTEGER) {
+        ((int32_t *)data)[relation->row] = (int32_t)value;
+    } else if (type == DUCKDB_TYPE_SMALLINT) {
+        ((int16_t *)data)[relation->row] = (int16_t)value;
+    } else {
+        DBOS_CHECK(type == DUCKDB_TYPE_BOOLEAN);
+        ((bool *)data)[relation->row] = value != 0;
+    }
+}
+
+void dbos_archive_put_real(struct dbos_archive_relation *relation, uint32_t column, double value) {
+    DBOS_CHECK(relation->columns[column].type == DUCKDB_TYPE_DOUBLE);
+    ((double *)relation->data[column])[relation->row] = value;
+}
+
+void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t column,
+                            const void *data, size_t size_bytes) {
+    relation->duck->vector_assign_string_element_len(relation->vectors[column], relation->row,
+                                                     size_bytes == 0 ? "" : data, size_bytes);
+}
+
+/* The chunk's rows go to the appender. */
+static enum dbos_err append_chunk(struct dbos_archive_relation *relation,
+                                  struct dbos_errinfo *info) {
+    const struct dbos_duckdb *duck = relation->duck;
+    duck->data_chunk_set_size(relation->chunk, relation->row);
+    if (duck->append_data_chunk(relation->appender, relation->chunk) != DuckDBSuccess) {
+        return appender_failed(relation, info);
+    }
+    duck->data_chunk_reset(relation->chunk);
+    fetch_vectors(relation);
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_archive_row_end(struct dbos_archive_relation *relation,
+                                   struct dbos_errinfo *info) {
+    relation->row++;
+    return relation->row == DBOS_ARCHIVE_CHUNK_ROWS ? append_chunk(relation, info) : DBOS_OK;
+}
+
+enum dbos_err dbos_archive_relation_flush(struct dbos_archive_relation *relation,
+                                          struct dbos_errinfo *info) {
+    if (relation->chunk == NULL) {
+        return DBOS_OK;
+    }
+    if (relation->row != 0) {
+        enum dbos_err err = append_chunk(relation, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    if (relation->duck->appender_flush(relation->appender) != DuckDBSuccess) {
+        return appender_failed(relation, info);
+    }
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_archive_relation_cool(struct dbos_archive_relation *relation,
+                                         struct dbos_errinfo *info) {
+    close_writer(relation);
+    if (!relation->hot) {
+        return DBOS_OK;
+    }
+    struct dbos_buf sql;
+    dbos_buf_init(&sql, relation->alloc);
+    dbos_sql_putf(&sql, "DROP VIEW IF EXISTS arch.%s; DROP TABLE hot.%s", relation->name,
+                  relation->name);
+    relation->hot = false;
+    relation->view_stale = true;
+    return run_built(relation, &sql, info);
+}
+
+static void put_files(const struct dbos_archive_relation *relation, const char *folder,
+                      struct dbos_buf *sql) {
+    dbos_sql_putf(sql, "SELECT * FROM read_parquet([");
+    for (uint32_t i = 0; i < relation->file_count; i++) {
+        struct dbos_buf path;
+        dbos_buf_init(&path, relation->alloc);
+        dbos_sql_putf(&path, "%s/%s", folder, relation->files[i]);
+        const char *text = dbos_sql_text(&path);
+        dbos_sql_putf(sql, "%s", i == 0 ? "" : ", ");
+        if (text == NULL) {
+            sql->failed = true;
+        } else {
+            dbos_sql_put_literal(sql, text);
+        }
+        dbos_buf_fini(&path);
+    }
+    dbos_sql_putf(sql, "], union_by_name = true, hive_partitioning = false) UNION ALL BY NAME ");
+}
+
+enum dbos_err dbos_archive_relation_view(struct dbos_archive_relation *relation, const char *folder,
+                                         struct dbos_errinfo *info) {
+    enum dbos_err err = dbos_archive_relation_flush(relation, info);
+    if (err != DBOS_OK || (!relation->view_stale && relation->hot)) {
+        return err;
+    }
+    if (!relation->hot) {
+        err = make_hot(relation, info); /* empty: it gives the view its columns */
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    struct dbos_buf sql;
+    dbos_buf_init(&sql, relation->alloc);
+    dbos_sql_putf(&sql, "CREATE OR REPLACE VIEW arch.%s AS ", relation->name);
+    if (relation->file_count != 0) {
+        put_files(relation, folder, &sql);
+    }
+    dbos_sql_putf(&sql, "SELECT * FROM hot.%s", relation->name);
+    err = run_built(relation, &sql, info);
+    relation->view_stale = err != DBOS_OK;
+    return err;
+}

@@ -1,0 +1,206 @@
+/* Relations of the archive: transactions, events, sessions, statement texts, and one for each table
+ * with its row versions. What of a relation is not in Parquet files yet lies in a "hot" table of
+ * the archiver's in-memory DuckDB; a view `arch.<name>` is the union.
+ *
+ *   put_… end_row ─▶ chunk of 2,048 rows ─▶ hot.<name> ─export─▶ <name>/day=…/part-….parquet
+ *                                              └────────── arch.<name> (view) ────────┘
+ *
+ * Thread: the archiver's.
+ * Memory: from the allocator given at init. */
+#ifndef DBOS_PROVENANCE_ARCHIVE_RELATION_H
+#define DBOS_PROVENANCE_ARCHIVE_RELATION_H
+
+#include "provenance/duckdb.h"
+#include "storage/schema.h"
+
+enum {
+    DBOS_ARCHIVE_CHUNK_ROWS = 2048,  /* DuckDB's vector size */
+    DBOS_ARCHIVE_NAME_BYTES = 96,    /* "c<id>_<column name>" */
+    DBOS_ARCHIVE_SCHEMA_VERSION = 1, /* of the columns that are the archive's own */
+    DBOS_ARCHIVE_FIELD_FIRST = 1000, /* Parquet field id of a table's column = this + column id */
+};
+
+struct dbos_archive_column {
+    char name[DBOS_ARCHIVE_NAME_BYTES];
+    duckdb_type type;
+    uint32_t field_id;
+};
+
+/* Columns of the fixed relations, in order. */
+enum dbos_archive_txn_column {
+    DBOS_TXN_POSITION,
+    DBOS_TXN_TS,
+    DBOS_TXN_START_TS,
+    DBOS_TXN_PARTITION,
+    DBOS_TXN_PARTITIONS,
+    DBOS_TXN_FLAGS,
+    DBOS_TXN_OUTCOME,
+    DBOS_TXN_STATUS,
+    DBOS_TXN_READ_ONLY,
+    DBOS_TXN_SESSION,
+    DBOS_TXN_REQUEST,
+    DBOS_TXN_USERNAME,
+    DBOS_TXN_ROLE,
+    DBOS_TXN_PROCEDURE_ID,
+    DBOS_TXN_PROCEDURE_VERSION,
+    DBOS_TXN_PROCEDURE,
+    DBOS_TXN_TASK_ID,
+    DBOS_TXN_SEED,
+    DBOS_TXN_ARGUMENT_COUNT,
+    DBOS_TXN_ARGUMENTS,
+    DBOS_TXN_HASH_DELTA,
+    DBOS_TXN_READS,
+    DBOS_TXN_WRITES,
+    DBOS_TXN_COLUMNS,
+};
+enum dbos_archive_event_column {
+    DBOS_EVENT_COLUMN_ORD, /* position * 2^24 + number within the transaction: identity and order */
+    DBOS_EVENT_COLUMN_POSITION,
+    DBOS_EVENT_COLUMN_TS,
+    DBOS_EVENT_COLUMN_STATEMENT,
+    DBOS_EVENT_COLUMN_OP,
+    DBOS_EVENT_COLUMN_TABLE,
+    DBOS_EVENT_COLUMN_BLOCK,
+    DBOS_EVENT_COLUMN_COUNT,
+    DBOS_EVENT_COLUMN_PREVIOUS,
+    DBOS_EVENT_COLUMN_PK,
+    DBOS_EVENT_COLUMN_PARTITION,
+    DBOS_EVENT_COLUMN_PARTITIONS,
+    DBOS_EVENT_COLUMN_INDEX,
+    DBOS_EVENT_COLUMN_STATEMENT_ID,
+    DBOS_EVENT_COLUMN_BYTES,
+    DBOS_EVENT_COLUMN_DIGEST,
+    DBOS_EVENT_COLUMN_LOW,
+    DBOS_EVENT_COLUMN_HIGH,
+    DBOS_EVENT_COLUMN_BOUNDS,
+    DBOS_EVENT_COLUMNS,
+};
+enum dbos_archive_session_column {
+    DBOS_SESSION_POSITION,
+    DBOS_SESSION_TS,
+    DBOS_SESSION_ID,
+    DBOS_SESSION_USERNAME,
+    DBOS_SESSION_ROLE,
+    DBOS_SESSION_ADDRESS,
+    DBOS_SESSION_APPLICATION,
+    DBOS_SESSION_COLUMNS,
+};
+enum dbos_archive_text_column {
+    DBOS_TEXT_POSITION,
+    DBOS_TEXT_TS,
+    DBOS_TEXT_ID,
+    DBOS_TEXT_TEXT,
+    DBOS_TEXT_COLUMNS,
+};
+/* The archive's own columns of a table's relation; the table's columns follow. */
+enum dbos_archive_row_column {
+    DBOS_ROW_COLUMN_ORD,
+    DBOS_ROW_COLUMN_POSITION,
+    DBOS_ROW_COLUMN_TS,
+    DBOS_ROW_COLUMN_STATEMENT,
+    DBOS_ROW_COLUMN_OP,
+    DBOS_ROW_COLUMN_BLOCK,
+    DBOS_ROW_COLUMN_PREVIOUS,
+    DBOS_ROW_COLUMN_PK,
+    DBOS_ROW_COLUMNS,
+};
+
+enum dbos_archive_fixed {
+    DBOS_ARCHIVE_TXN,
+    DBOS_ARCHIVE_EVENT,
+    DBOS_ARCHIVE_SESSION,
+    DBOS_ARCHIVE_STATEMENT,
+    DBOS_ARCHIVE_FIXED_COUNT,
+    /* Never exported: what a walk found, on its way into an answer. */
+    DBOS_ARCHIVE_WALK = DBOS_ARCHIVE_FIXED_COUNT,
+    DBOS_ARCHIVE_KIND_COUNT,
+};
+enum dbos_archive_walk_column {
+    DBOS_WALK_DEPTH,
+    DBOS_WALK_ORD,
+    DBOS_WALK_PARENT,
+    DBOS_WALK_COLUMNS,
+};
+
+struct dbos_archive_relation {
+    struct dbos_alloc *alloc;
+    const struct dbos_duckdb *duck;
+    duckdb_connection connection; /* borrowed */
+    char name[32];                /* "event", "t_101" */
+    uint32_t column_count;
+    struct dbos_archive_column *columns;
+    /* Of a table. */
+    uint32_t table_id;          /* 0 = a fixed relation */
+    struct dbos_table_def *def; /* the newest; a reference */
+    uint64_t created_position;  /* the table exists in [created, dropped) */
+    uint64_t dropped_position;  /* UINT64_MAX = it is there */
+    uint32_t *places;           /* of the definition's column i among `columns` */
+    /* Parquet files, relative to the archive's folder. */
+    char **files;
+    uint32_t file_count;
+    uint32_t file_capacity;
+    /* The hot table and the chunk being filled. */
+    bool hot;
+    bool view_stale;
+    duckdb_appender appender;
+    duckdb_data_chunk chunk;
+    uint32_t row;
+    duckdb_vector *vectors;
+    void **data;
+    uint64_t **validity; /* NULL until the chunk's first NULL in that column */
+};
+
+enum dbos_err dbos_archive_relation_init_fixed(struct dbos_archive_relation *relation,
+                                               struct dbos_alloc *alloc,
+                                               const struct dbos_duckdb *duck,
+                                               duckdb_connection connection,
+                                               enum dbos_archive_fixed which) DBOS_MUST_USE;
+enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *relation,
+                                               struct dbos_alloc *alloc,
+                                               const struct dbos_duckdb *duck,
+                                               duckdb_connection connection,
+                                               struct dbos_table_def *def) DBOS_MUST_USE;
+void dbos_archive_relation_fini(struct dbos_archive_relation *relation);
+/* A newer definition of the table: new columns join, old ones stay. */
+enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relation,
+                                             struct dbos_table_def *def,
+                                             struct dbos_errinfo *info) DBOS_MUST_USE;
+/* A Parquet file of this relation, path relative to the archive's folder (copied). */
+enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
+                                             const char *path) DBOS_MUST_USE;
+
+/* A row: begin, one put for each column, end. */
+enum dbos_err dbos_archive_row_begin(struct dbos_archive_relation *relation,
+                                     struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_archive_put_null(struct dbos_archive_relation *relation, uint32_t column);
+/* Takes back a NULL of this row; a value follows. */
+void dbos_archive_put_valid(struct dbos_archive_relation *relation, uint32_t column);
+void dbos_archive_put_int(struct dbos_archive_relation *relation, uint32_t column, int64_t value);
+void dbos_archive_put_real(struct dbos_archive_relation *relation, uint32_t column, double value);
+/* Text must be valid UTF-8 (a database value is); `text` of clients is made so first. */
+void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t column,
+                            const void *data, size_t size_bytes);
+enum dbos_err dbos_archive_row_end(struct dbos_archive_relation *relation,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* Rows put so far become visible in hot.<name>. */
+enum dbos_err dbos_archive_relation_flush(struct dbos_archive_relation *relation,
+                                          struct dbos_errinfo *info) DBOS_MUST_USE;
+/* The hot table goes: its rows are in files now. */
+enum dbos_err dbos_archive_relation_cool(struct dbos_archive_relation *relation,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Make arch.<name> show the files and the hot rows. `folder` is the archive's. */
+enum dbos_err dbos_archive_relation_view(struct dbos_archive_relation *relation, const char *folder,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* DuckDB's name of a column type. */
+const char *dbos_archive_type_name(duckdb_type type);
+duckdb_type dbos_archive_type_of(enum dbos_type type);
+
+/* SQL text: a quoted identifier and a quoted literal (both with doubled quotes), formatted text. */
+void dbos_sql_put_ident(struct dbos_buf *sql, const char *name);
+void dbos_sql_put_literal(struct dbos_buf *sql, const char *text);
+void dbos_sql_putf(struct dbos_buf *sql, const char *format, ...) DBOS_PRINTF(2, 3);
+/* The text with its NUL, or NULL when the buffer ran out of memory. */
+const char *dbos_sql_text(struct dbos_buf *sql);
+
+#endif /* DBOS_PROVENANCE_ARCHIVE_RELATION_H */

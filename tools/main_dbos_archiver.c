@@ -1,0 +1,379 @@
+/* dbos-archiver DATA_DIR: the archiver process. dbosd starts it with one end of a socket pair as
+ * descriptor 3 and speaks provenance/archive_protocol.h; when that end closes, it finishes what it
+ * does and exits.
+ *
+ *   reader thread: frames ──▶ newest ADVANCE, one QUESTION ──▶ main thread: archiver
+ *                  CANCEL, a deadline ──▶ interrupt
+ *
+ * The reader never works and the worker never waits for the socket's input, so that a question can
+ * be cancelled while it runs. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "provenance/archiver.h"
+
+enum {
+    POLL_MS = 50,            /* how late a deadline may be noticed */
+    ROWS_FLUSH_BYTES = 65536 /* of one ROWS frame */
+};
+
+struct inbox {
+    pthread_mutex_t mutex;
+    pthread_cond_t arrived;
+    struct dbos_archiver *archiver; /* NULL until it is open */
+    bool ended;                     /* the socket closed */
+    uint64_t durable;
+    bool has_question;
+    uint32_t question_id;
+    struct dbos_buf question; /* payload; the worker's while `answering` */
+    bool answering;
+    bool cancelled;
+    bool timed_out;
+    uint64_t deadline_ns; /* 0 = none */
+};
+
+struct program {
+    struct dbos_alloc alloc;
+    struct dbos_env *env;
+    struct inbox inbox;
+    struct dbos_buf payload; /* of the reader */
+};
+
+/* -- socket -------------------------------------------------------------------------------------
+ */
+
+/* false = the other end is gone. */
+static bool send_all(const struct dbos_buf *frame) {
+    size_t sent = 0;
+    while (sent < frame->size_bytes) {
+        ssize_t n =
+            send(DBOS_ARCHIVE_FD, frame->data + sent, frame->size_bytes - sent, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        sent += (size_t)n;
+    }
+    return true;
+}
+
+/* -- reader -------------------------------------------------------------------------------------
+ */
+
+/* A question that ran too long, or is no longer wanted, is told so until it ends. */
+static void watch_question(struct program *program) {
+    struct inbox *inbox = &program->inbox;
+    (void)pthread_mutex_lock(&inbox->mutex);
+    if (inbox->answering && inbox->deadline_ns != 0 &&
+        program->env->ops->mono_ns(program->env) > inbox->deadline_ns) {
+        inbox->timed_out = true;
+    }
+    bool stop = inbox->answering && (inbox->timed_out || inbox->cancelled);
+    if (stop && inbox->archiver != NULL) {
+        dbos_archiver_interrupt(inbox->archiver);
+    }
+    (void)pthread_mutex_unlock(&inbox->mutex);
+}
+
+/* Reads exactly so many bytes; looks at the deadline while it waits. */
+static bool receive_all(struct program *program, uint8_t *to, size_t size_bytes) {
+    size_t got = 0;
+    while (got < size_bytes) {
+        struct pollfd wait = {.fd = DBOS_ARCHIVE_FD, .events = POLLIN};
+        int ready = poll(&wait, 1, POLL_MS);
+        watch_question(program);
+        if (ready <= 0) {
+            continue;
+        }
+        ssize_t n = recv(DBOS_ARCHIVE_FD, to + got, size_bytes - got, 0);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        got += (size_t)n;
+    }
+    return true;
+}
+
+static void take_frame(struct program *program, const struct dbos_archive_frame *frame) {
+    struct inbox *inbox = &program->inbox;
+    const struct dbos_buf *payload = &program->payload;
+    (void)pthread_mutex_lock(&inbox->mutex);
+    if (frame->kind == DBOS_ARCHIVE_ADVANCE && payload->size_bytes == 8) {
+        uint64_t position = dbos_load_u64(payload->data);
+        inbox->durable = position > inbox->durable ? position : inbox->durable;
+    } else if (frame->kind == DBOS_ARCHIVE_CANCEL) {
+        inbox->cancelled = inbox->question_id == frame->id;
+    } else if (frame->kind == DBOS_ARCHIVE_QUESTION) {
+        dbos_buf_reset(&inbox->question);
+        dbos_buf_put(&inbox->question, payload->data, payload->size_bytes);
+        inbox->question_id = frame->id;
+        inbox->cancelled = false;
+        inbox->timed_out = false;
+        inbox->has_question = true;
+    }
+    (void)pthread_cond_signal(&inbox->arrived);
+    (void)pthread_mutex_unlock(&inbox->mutex);
+}
+
+static bool read_frame(struct program *program) {
+    uint8_t head[DBOS_ARCHIVE_HEAD_BYTES];
+    struct dbos_archive_frame frame;
+    struct dbos_errinfo info;
+    if (!receive_all(program, head, sizeof head)) {
+        return false;
+    }
+    if (dbos_archive_get_head(head, &frame, &info) != DBOS_OK) {
+        dbos_log(DBOS_LOG_ERROR, "archiver: %s", info.message);
+        return false;
+    }
+    dbos_buf_reset(&program->payload);
+    uint8_t *to = dbos_buf_reserve(&program->payload, frame.payload_bytes + 1);
+    if (to == NULL || !receive_all(program, to, frame.payload_bytes)) {
+        return false;
+    }
+    program->payload.size_bytes = frame.payload_bytes;
+    take_frame(program, &frame);
+    return true;
+}
+
+static void *reader_main(void *arg) {
+    struct program *program = arg;
+    while (read_frame(program)) {
+    }
+    (void)pthread_mutex_lock(&program->inbox.mutex);
+    program->inbox.ended = true;
+    program->inbox.cancelled = true;
+    if (program->inbox.answering && program->inbox.archiver != NULL) {
+        dbos_archiver_interrupt(program->inbox.archiver);
+    }
+    (void)pthread_cond_signal(&program->inbox.arrived);
+    (void)pthread_mutex_unlock(&program->inbox.mutex);
+    return NULL;
+}
+
+/* -- answering ----------------------------------------------------------------------------------
+ */
+
+struct answer {
+    struct program *program;
+    uint32_t id;
+    struct dbos_buf rows;
+    struct dbos_buf frame;
+};
+
+static enum dbos_err send_frame(struct answer *answer, enum dbos_archive_frame_kind kind,
+                                const struct dbos_buf *payload, struct dbos_errinfo *info) {
+    dbos_buf_reset(&answer->frame);
+    dbos_archive_put_frame(&answer->frame, kind, answer->id, payload->data, payload->size_bytes);
+    if (payload->failed || answer->frame.failed) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the answer");
+    }
+    return send_all(&answer->frame) ? DBOS_OK
+                                    : dbos_fail(info, DBOS_ERR_CONNECTION_LOST, "the node is gone");
+}
+
+static enum dbos_err answer_columns(void *arg, const struct dbos_archive_result_column *columns,
+                                    uint32_t count, struct dbos_errinfo *info) {
+    struct answer *answer = arg;
+    dbos_buf_reset(&answer->rows);
+    dbos_archive_put_columns(&answer->rows, columns, count);
+    enum dbos_err err = send_frame(answer, DBOS_ARCHIVE_COLUMNS, &answer->rows, info);
+    dbos_buf_reset(&answer->rows);
+    return err;
+}
+
+static enum dbos_err answer_row(void *arg, const struct dbos_bytes *cells, uint32_t count,
+                                struct dbos_errinfo *info) {
+    struct answer *answer = arg;
+    dbos_archive_put_row(&answer->rows, cells, count);
+    if (answer->rows.size_bytes < ROWS_FLUSH_BYTES) {
+        return DBOS_OK;
+    }
+    enum dbos_err err = send_frame(answer, DBOS_ARCHIVE_ROWS, &answer->rows, info);
+    dbos_buf_reset(&answer->rows);
+    return err;
+}
+
+static enum dbos_err ask(struct answer *answer, struct dbos_arena *arena,
+                         const struct dbos_buf *payload, struct dbos_errinfo *info) {
+    struct program *program = answer->program;
+    struct inbox *inbox = &program->inbox;
+    struct dbos_archive_question question;
+    enum dbos_err err =
+        dbos_archive_get_question(arena, payload->data, payload->size_bytes, &question, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    (void)pthread_mutex_lock(&inbox->mutex);
+    inbox->answering = true;
+    inbox->deadline_ns = question.timeout_us == 0 ? 0
+                                                  : program->env->ops->mono_ns(program->env) +
+                                                        question.timeout_us * 1000;
+    (void)pthread_mutex_unlock(&inbox->mutex);
+    err = dbos_archiver_advance(inbox->archiver, question.position, info);
+    if (err == DBOS_OK) {
+        struct dbos_archive_sink sink = {answer_columns, answer_row, answer};
+        err = dbos_archiver_query(inbox->archiver, &question, &sink, info);
+    }
+    (void)pthread_mutex_lock(&inbox->mutex);
+    inbox->answering = false;
+    if (err == DBOS_ERR_CANCELED && inbox->timed_out) {
+        err = dbos_fail(info, DBOS_ERR_TIMEOUT, "canceling statement due to statement timeout");
+    }
+    (void)pthread_mutex_unlock(&inbox->mutex);
+    return err;
+}
+
+static void answer_question(struct program *program, uint32_t id, const struct dbos_buf *payload) {
+    struct answer answer = {.program = program, .id = id};
+    struct dbos_arena arena;
+    struct dbos_errinfo info = {.code = DBOS_OK};
+    dbos_arena_init(&arena, &program->alloc, 0);
+    dbos_buf_init(&answer.rows, &program->alloc);
+    dbos_buf_init(&answer.frame, &program->alloc);
+    enum dbos_err err = ask(&answer, &arena, payload, &info);
+    if (err == DBOS_OK && answer.rows.size_bytes != 0) {
+        err = send_frame(&answer, DBOS_ARCHIVE_ROWS, &answer.rows, &info);
+    }
+    dbos_buf_reset(&answer.rows);
+    if (err != DBOS_OK) {
+        info.code = err;
+        dbos_archive_put_error(&answer.rows, &info);
+    }
+    (void)send_frame(&answer, err == DBOS_OK ? DBOS_ARCHIVE_DONE : DBOS_ARCHIVE_ERROR, &answer.rows,
+                     &info);
+    dbos_buf_fini(&answer.rows);
+    dbos_buf_fini(&answer.frame);
+    dbos_arena_fini(&arena);
+}
+
+/* Until the socket closes: take over what is durable, answer what is asked. */
+static void work(struct program *program) {
+    struct inbox *inbox = &program->inbox;
+    struct dbos_buf question;
+    dbos_buf_init(&question, &program->alloc);
+    for (;;) {
+        (void)pthread_mutex_lock(&inbox->mutex);
+        while (!inbox->ended && !inbox->has_question &&
+               inbox->durable <= dbos_archiver_position(inbox->archiver)) {
+            (void)pthread_cond_wait(&inbox->arrived, &inbox->mutex);
+        }
+        bool ended = inbox->ended;
+        bool ask_now = inbox->has_question;
+        uint64_t durable = inbox->durable;
+        uint32_t id = inbox->question_id;
+        if (ask_now) {
+            struct dbos_buf swap = question;
+            question = inbox->question;
+            inbox->question = swap;
+            inbox->has_question = false;
+        }
+        (void)pthread_mutex_unlock(&inbox->mutex);
+        if (ended) {
+            break;
+        }
+        struct dbos_errinfo info;
+        enum dbos_err err = dbos_archiver_advance(inbox->archiver, durable, &info);
+        if (ask_now) {
+            answer_question(program, id, &question);
+        } else if (err != DBOS_OK) {
+            break; /* it was said in the log; dbosd starts a fresh one */
+        }
+    }
+    dbos_buf_fini(&question);
+}
+
+/* -- start --------------------------------------------------------------------------------------
+ */
+
+static enum dbos_err load_duckdb(struct program *program, struct dbos_duckdb **out,
+                                 struct dbos_errinfo *info) {
+    char beside[DBOS_ARCHIVE_HEAD_BYTES + 4096] = "";
+    char self[4096];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length > 0) {
+        self[length] = '\0';
+        char *slash = strrchr(self, '/');
+        if (slash != NULL) {
+            *slash = '\0';
+            (void)snprintf(beside, sizeof beside, "%.4000s/../lib/libduckdb.so", self);
+        }
+    }
+    const char *paths[] = {getenv("DBOS_DUCKDB_LIBRARY"), beside, DBOS_DUCKDB_DIR "/libduckdb.so"};
+    return dbos_duckdb_open(&program->alloc, paths, sizeof paths / sizeof paths[0], out, info);
+}
+
+static uint32_t number_of(const char *text) {
+    unsigned long value = text == NULL ? 0 : strtoul(text, NULL, 10);
+    return value > 1000000 ? 0 : (uint32_t)value;
+}
+
+static int serve(struct program *program, const char *data_dir) {
+    struct dbos_errinfo info = {.code = DBOS_OK};
+    struct dbos_duckdb *duck = NULL;
+    struct dbos_archiver *archiver = NULL;
+    enum dbos_err err = load_duckdb(program, &duck, &info);
+    if (err == DBOS_OK) {
+        struct dbos_archiver_options options = {
+            .env = program->env,
+            .duck = duck,
+            .data_dir = data_dir,
+            .threads = number_of(getenv("DBOS_ARCHIVE_THREADS")),
+            .memory_mb = number_of(getenv("DBOS_ARCHIVE_MEMORY_MB")),
+        };
+        err = dbos_archiver_open(&program->alloc, &options, &archiver, &info);
+    }
+    if (err != DBOS_OK) {
+        dbos_log(DBOS_LOG_ERROR, "archiver: %s %s", info.message, info.hint);
+        dbos_duckdb_close(duck);
+        return 1;
+    }
+    program->inbox.archiver = archiver;
+    pthread_t reader;
+    if (pthread_create(&reader, NULL, reader_main, program) != 0) {
+        dbos_log(DBOS_LOG_ERROR, "archiver: cannot start its reader");
+    } else {
+        work(program);
+        (void)shutdown(DBOS_ARCHIVE_FD, SHUT_RDWR);
+        (void)pthread_join(reader, NULL);
+    }
+    dbos_archiver_close(archiver);
+    dbos_duckdb_close(duck);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2 || argv[1][0] == '-') {
+        (void)fprintf(stderr, "usage: dbos-archiver DATA_DIR\n"
+                              "dbosd starts it, with a socket as descriptor 3.\n");
+        return 2;
+    }
+    struct program program = {.env = dbos_env_posix()};
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole group; dbosd closes the socket */
+    (void)prctl(PR_SET_NAME, "dbos-archiver");
+    dbos_alloc_init(&program.alloc, "archiver", 0);
+    (void)pthread_mutex_init(&program.inbox.mutex, NULL);
+    (void)pthread_cond_init(&program.inbox.arrived, NULL);
+    dbos_buf_init(&program.payload, &program.alloc);
+    dbos_buf_init(&program.inbox.question, &program.alloc);
+    int code = serve(&program, argv[1]);
+    dbos_buf_fini(&program.payload);
+    dbos_buf_fini(&program.inbox.question);
+    dbos_alloc_fini(&program.alloc);
+    return code;
+}
