@@ -88,22 +88,41 @@ static void step_up(struct decimal *decimal) {
     }
 }
 
-/* Does it read back as `value`, and not only because a tie was rounded its way? A tie lies exactly
- * between two doubles, which the longer mantissa of long double can hold. */
+__extension__ typedef unsigned __int128 wide;
+
+/* Does the decimal lie exactly between two doubles? Then it is an odd number of 54 bits times a
+ * power of two. Of 17 digits that needs a power of five that is small enough to be looked at here:
+ * 5^23 < 2^54 above the point, and a divisor of the digits below it. */
+static bool is_tie(const struct decimal *decimal) {
+    int exponent = decimal->exponent - (decimal->count - 1); /* of the digits as an integer */
+    if (exponent > 23 || exponent < -24) {
+        return false;
+    }
+    wide number = 0;
+    for (int i = 0; i < decimal->count; i++) {
+        number = number * 10u + (unsigned)(decimal->digits[i] - '0');
+    }
+    for (; exponent > 0; exponent--) {
+        number *= 5u;
+    }
+    for (; exponent < 0; exponent++) {
+        if (number % 5u != 0) {
+            return false;
+        }
+        number /= 5u;
+    }
+    while (number != 0 && number % 2u == 0) {
+        number /= 2u;
+    }
+    return number >> 53 == 1u;
+}
+
+/* Does it read back as `value`, and not only because a tie was rounded its way? */
 static bool reads_back(const struct decimal *decimal, double value) {
     char text[40];
     (void)snprintf(text, sizeof text, "%c.%.*se%d", decimal->digits[0], decimal->count - 1,
                    decimal->digits + 1, decimal->exponent);
-    if (strtod(text, NULL) != value) {
-        return false;
-    }
-    if (decimal->count == DIGITS_MAX) {
-        return true;
-    }
-    long double exact = strtold(text, NULL);
-    long double here = (long double)value;
-    double neighbour = nextafter(value, exact > here ? INFINITY : 0);
-    return isinf(neighbour) || exact == here || exact != (here + (long double)neighbour) / 2;
+    return strtod(text, NULL) == value && !is_tie(decimal);
 }
 
 /* A power of two has a smaller gap below than above: there the nearest decimal may miss while the

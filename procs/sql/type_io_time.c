@@ -164,13 +164,19 @@ static bool read_fraction(struct scan *scan, int64_t *out_us) {
     return true;
 }
 
-/* HH:MM[:SS[.ffffff]] */
+/* HH:MM[:SS[.ffffff]] or HHMMSS[.ffffff] */
 static bool read_day_time(struct scan *scan, struct day_time *time) {
-    if (number(scan, 2, &time->hour) == 0 || !skip(scan, ':') ||
-        number(scan, 2, &time->minute) == 0) {
+    int digits = number(scan, 6, &time->hour);
+    if (digits == 6) {
+        time->second = time->hour % 100;
+        time->minute = time->hour / 100 % 100;
+        time->hour /= 10000;
+        return !skip(scan, '.') || read_fraction(scan, &time->us);
+    }
+    if (digits == 0 || digits > 2 || !skip(scan, ':') || number(scan, 2, &time->minute) == 0) {
         return false;
     }
-    if (!skip(scan, ':')) {
+    if (!skip(scan, ':') || !is_digit(scan)) {
         return true;
     }
     if (number(scan, 2, &time->second) == 0) {
@@ -221,10 +227,14 @@ static enum dbos_err read_zone(struct scan *scan, int64_t *out_seconds) {
         return invalid_time(scan);
     }
     if (hour > 15 || minute > 59 || second > 59) {
-        return dbos_fail(scan->info, DBOS_ERR_DATETIME_RANGE,
-                         "time zone displacement out of range: \"%.*s\"",
-                         scan->whole.size_bytes > 200 ? 200 : (int)scan->whole.size_bytes,
-                         (const char *)scan->whole.data);
+        enum dbos_err err = dbos_fail(
+            scan->info, DBOS_ERR_DATETIME_RANGE, "time zone displacement out of range: \"%.*s\"",
+            scan->whole.size_bytes > 200 ? 200 : (int)scan->whole.size_bytes,
+            (const char *)scan->whole.data);
+        if (scan->info != NULL) {
+            memcpy(scan->info->sqlstate, "22009", sizeof scan->info->sqlstate);
+        }
+        return err;
     }
     *out_seconds = (hour * 3600 + minute * 60 + second) * (is_minus ? -1 : 1);
     return DBOS_OK;
@@ -246,14 +256,16 @@ static enum dbos_err combine(const struct scan *scan, const struct date *date,
         return field_range(scan);
     }
     /* The range of PostgreSQL's timestamps that 64 bits of microseconds since 1970 can hold. */
-    if (date->year < -4712 || date->year > 294246) {
+    int64_t days = date->year < -5000 || date->year > 294246
+                       ? INT64_MIN
+                       : days_of(date->year, date->month, date->day);
+    if (days < days_of(-4713, 11, 24)) {
         return dbos_fail(scan->info, DBOS_ERR_DATETIME_RANGE, "timestamp out of range: \"%.*s\"",
                          scan->whole.size_bytes > 200 ? 200 : (int)scan->whole.size_bytes,
                          (const char *)scan->whole.data);
     }
     int64_t seconds = time->hour * 3600 + time->minute * 60 + time->second - zone_seconds;
-    *out_us = days_of(date->year, date->month, date->day) * US_PER_DAY + seconds * US_PER_SECOND +
-              time->us;
+    *out_us = days * US_PER_DAY + seconds * US_PER_SECOND + time->us;
     return DBOS_OK;
 }
 
