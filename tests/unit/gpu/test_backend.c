@@ -1,5 +1,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/env.h"
@@ -95,6 +97,33 @@ Test(gpu_backend, onednn_agrees_with_the_reference) {
     }
     fast->ops->close(fast);
     ref->ops->close(ref);
+    dbos_alloc_fini(&alloc);
+}
+
+/* Goal: a batch that is smaller than its plan is padded from a copy, never from what follows it.
+ * Method: the images end at a page that can not be read; the kernels are no compiled C, so that a
+ * sanitizer would not see them. */
+Test(gpu_backend, inference_reads_nothing_after_the_last_image) {
+    static const uint32_t counts[] = {1, 5, 9, 40, 200, 700, 1201};
+    struct dbos_alloc alloc;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    dbos_alloc_init(&alloc, "test", 0);
+    struct dbos_backend *backend = open_backend(&alloc, "dnnl");
+    struct dbos_mlp *mlp = random_mlp(&alloc, 784, 16, 10, 1);
+    size_t room = ((size_t)1201 * 784 / page + 1) * page;
+    uint8_t *map =
+        mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(map != MAP_FAILED && mprotect(map + room, page, PROT_NONE) == 0);
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct answers a =
+            ask(&alloc, backend, mlp, map + room - (size_t)counts[i] * 784, counts[i]);
+        cr_expect(a.labels[counts[i] - 1] < 10);
+        dbos_give(&alloc, a.labels);
+        dbos_give(&alloc, a.probabilities);
+    }
+    cr_assert(munmap(map, room + page) == 0);
+    dbos_mlp_close(&alloc, mlp);
+    backend->ops->close(backend);
     dbos_alloc_fini(&alloc);
 }
 
