@@ -247,9 +247,29 @@ enum dbos_err dbos_segments_sync(struct dbos_segments *segments, struct dbos_err
     return err;
 }
 
+/* Nothing was written to the current segment yet: make it longer, so that the first batch fits. */
+static enum dbos_err grow_segment(struct dbos_segments *segments, uint64_t size_bytes,
+                                  struct dbos_errinfo *info) {
+    int file = -1;
+    enum dbos_err err = make_segment(segments->env, segments->alloc, segments->data_dir,
+                                     segments->header.number, size_bytes, &file, info);
+    if (err == DBOS_OK) {
+        segments->env->ops->file_close(segments->env, segments->file);
+        segments->file = file;
+        segments->header.size_bytes = size_bytes;
+    }
+    return err;
+}
+
 /* Pass to the next segment, with room for `batch_bytes`. */
 static enum dbos_err next_segment(struct dbos_segments *segments, uint64_t batch_bytes,
                                   struct dbos_errinfo *info) {
+    uint64_t size_bytes = segments->segment_bytes;
+    bool is_larger = DBOS_SEGMENT_HEADER_BYTES + batch_bytes > size_bytes;
+    size_bytes = is_larger ? DBOS_SEGMENT_HEADER_BYTES + batch_bytes : size_bytes;
+    if (segments->header_pending) {
+        return grow_segment(segments, size_bytes, info);
+    }
     /* A used segment means that the one before it is complete on disk. */
     enum dbos_err err = dbos_segments_sync(segments, info);
     if (err != DBOS_OK) {
@@ -257,13 +277,9 @@ static enum dbos_err next_segment(struct dbos_segments *segments, uint64_t batch
     }
     uint32_t number = segments->header.number + 1;
     int file = take_prepared(segments, number);
-    uint64_t size_bytes = segments->segment_bytes;
-    if (DBOS_SEGMENT_HEADER_BYTES + batch_bytes > size_bytes) {
-        size_bytes = DBOS_SEGMENT_HEADER_BYTES + batch_bytes;
-        if (file >= 0) {
-            segments->env->ops->file_close(segments->env, file);
-            file = -1;
-        }
+    if (file >= 0 && is_larger) {
+        segments->env->ops->file_close(segments->env, file);
+        file = -1;
     }
     if (file < 0) {
         err = make_segment(segments->env, segments->alloc, segments->data_dir, number, size_bytes,

@@ -1,0 +1,54 @@
+/* An environment whose disk fails: the real one, with every operation that changes the disk
+ * counted, and the n-th of them made to fail, or to be the moment of a power cut.
+ *
+ * A power cut takes back a random choice of the 512-byte sectors that were written since their file
+ * was last synced (each sector is whole: old or new), and sizes that were not synced, and ends the
+ * process with ENV_FAULT_POWER_CUT. Names (create, rename, remove) are taken to last at once.
+ *
+ * Thread: any. Memory: malloc; it belongs to the test. */
+#ifndef DBOS_TESTS_SUPPORT_ENV_FAULT_H
+#define DBOS_TESTS_SUPPORT_ENV_FAULT_H
+
+#include <pthread.h>
+
+#include "base/env.h"
+
+enum { ENV_FAULT_POWER_CUT = 99, ENV_FAULT_FILES = 256 };
+
+enum env_fault_action {
+    ENV_FAULT_NONE,
+    ENV_FAULT_FAIL_ONCE,    /* the n-th operation fails, later ones succeed */
+    ENV_FAULT_FAIL_FOREVER, /* the n-th and all later ones fail */
+    ENV_FAULT_CUT,          /* power cut instead of the n-th operation */
+};
+
+struct env_fault_sector;
+struct env_fault_file {
+    char path[512];
+    uint64_t synced_bytes; /* size at the last sync */
+};
+
+struct env_fault {
+    struct dbos_env env; /* give this to the program */
+    struct dbos_env *base;
+    struct dbos_env_ops ops;
+    pthread_mutex_t lock;
+    enum env_fault_action action;
+    int64_t countdown;   /* operations until it happens */
+    uint64_t operations; /* counted so far */
+    uint64_t syncs;
+    struct dbos_rng rng;
+    struct env_fault_file files[ENV_FAULT_FILES];
+    uint32_t file_count;
+    uint32_t file_of[1024];          /* by descriptor: index + 1 */
+    struct env_fault_sector *newest; /* written and not synced */
+};
+
+void env_fault_init(struct env_fault *fault, uint64_t seed);
+void env_fault_fini(struct env_fault *fault);
+/* From now on the n-th operation (1 = the next). */
+void env_fault_arm(struct env_fault *fault, enum env_fault_action action, int64_t n);
+/* Take back what was not synced, by the dice, and end the process. */
+void env_fault_cut(struct env_fault *fault);
+
+#endif /* DBOS_TESTS_SUPPORT_ENV_FAULT_H */
