@@ -224,6 +224,7 @@ enum dbos_err dbos_txn_commit(struct dbos_txn *txn, uint64_t *out_position,
     }
     enum dbos_err err = prepare_record(txn, DBOS_OK, &head, &entry, info);
     if (err != DBOS_OK) {
+        txn->doom = err;
         return err;
     }
     uint64_t position = append_record(txn, &head, entry);
