@@ -3,6 +3,8 @@
 #include <liburing.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/loop_internal.h"
 
@@ -44,7 +46,9 @@ static void close_ring(struct dbos_loop *loop) {
 
 static void enable(struct uring *uring) {
     if (!uring->is_enabled) {
-        int result = io_uring_enable_rings(&uring->ring);
+        /* Debian 12's liburing declares io_uring_enable_rings() and does not export it. */
+        long result = syscall(SYS_io_uring_register, uring->ring.ring_fd,
+                              IORING_REGISTER_ENABLE_RINGS, NULL, 0);
         DBOS_CHECK(result == 0);
         uring->is_enabled = true;
     }
