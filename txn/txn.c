@@ -54,12 +54,16 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->seed = dbos_rng_next(&txn->seeds);
     txn->random_begun = false;
     txn->is_ddl = false;
+    txn->attachment = NULL;
 }
 
 /* --- facts ----------------------------------------------------------------------------------- */
 
 struct dbos_arena *dbos_txn_arena(struct dbos_txn *txn) {
     return &txn->arena;
+}
+void **dbos_txn_attachment(struct dbos_txn *txn) {
+    return &txn->attachment;
 }
 struct dbos_store *dbos_txn_store(struct dbos_txn *txn) {
     return txn->options.store;
