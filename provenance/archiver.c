@@ -360,14 +360,24 @@ static void put_present(const struct dbos_archive_relation *table, const char *s
                   table->name, table->name);
 }
 
+/* A table of public is found without its schema, too. */
 static enum dbos_err show_present(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     struct dbos_buf sql;
     dbos_buf_init(&sql, archiver->alloc);
     dbos_sql_putf(&sql, "DROP SCHEMA public CASCADE; CREATE SCHEMA public; ");
     for (uint32_t i = 0; i < archiver->table_count; i++) {
+        dbos_sql_putf(&sql, "DROP VIEW IF EXISTS main.");
+        dbos_sql_put_ident(&sql, archiver->tables[i]->def->name);
+        dbos_sql_putf(&sql, "; ");
+    }
+    for (uint32_t i = 0; i < archiver->table_count; i++) {
         const struct dbos_archive_relation *table = archiver->tables[i];
-        if (table->dropped_position == UINT64_MAX) {
-            put_present(table, table->def->schema, &sql);
+        if (table->dropped_position != UINT64_MAX) {
+            continue;
+        }
+        put_present(table, table->def->schema, &sql);
+        if (strcmp(table->def->schema, "public") == 0) {
+            put_present(table, "main", &sql);
         }
     }
     return dbos_archive_run(archiver, archiver->connection, &sql, info);

@@ -105,6 +105,7 @@ static enum dbos_err code_of_name_error(const char *message) {
         {"must appear in the GROUP BY", DBOS_ERR_GROUPING},
         {"Referenced table", DBOS_ERR_UNDEFINED_TABLE},
         {"Cannot compare values", DBOS_ERR_DATATYPE_MISMATCH},
+        {"disabled by configuration", DBOS_ERR_PRIVILEGE},
     };
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (strstr(message, kinds[i].text) != NULL) {

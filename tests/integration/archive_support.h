@@ -1,0 +1,41 @@
+/* What the tests of the archive share: a node's data directory, an archiver on it, questions whose
+ * answers are texts, and small transactions.
+ *
+ * Thread: the test's. Memory: malloc; the allocators' balances are checked at close. */
+#ifndef DBOS_TESTS_INTEGRATION_ARCHIVE_SUPPORT_H
+#define DBOS_TESTS_INTEGRATION_ARCHIVE_SUPPORT_H
+
+#include "provenance/archiver.h"
+#include "tests/unit/txn/txn_support.h"
+
+struct test_archive {
+    struct dbos_alloc alloc;
+    struct dbos_duckdb *duck;
+    struct dbos_archiver *archiver;
+    struct dbos_errinfo info; /* of the last question */
+    char *text;               /* of the last answer */
+    size_t text_bytes;
+};
+
+void test_archive_open(struct test_archive *t, const char *dir);
+void test_archive_close(struct test_archive *t);
+
+/* Ask `sql`, in which dbos_call_0 stands for function(arguments…; NULL ends them). The answer: a
+ * line of column names, then a line for each row, cells separated by |, NULL as ~; or "ERROR
+ * <sqlstate>: message". Valid until the next question. */
+const char *test_ask(struct test_archive *t, const char *sql, const char *function, ...);
+/* The same without the line of names. */
+const char *test_rows(struct test_archive *t, const char *sql, const char *function, ...);
+
+/* One transaction on the partition of `txn`: begin as `user`. */
+void test_begin(struct dbos_txn *txn, const struct dbos_session_info *session, uint32_t procedure);
+uint64_t test_commit(struct dbos_txn *txn);
+void test_statement(struct dbos_txn *txn, const char *text);
+/* table (k bigint, v text, n int): write and read by key. `v` NULL = SQL NULL. */
+void test_put(struct dbos_txn *txn, uint32_t table, int64_t k, const char *v, int32_t n);
+void test_change(struct dbos_txn *txn, uint32_t table, int64_t k, const char *v, int32_t n);
+void test_erase(struct dbos_txn *txn, uint32_t table, int64_t k);
+struct dbos_row *test_read(struct dbos_txn *txn, uint32_t table, int64_t k); /* noted */
+void test_scan(struct dbos_txn *txn, uint32_t table);                        /* noted */
+
+#endif /* DBOS_TESTS_INTEGRATION_ARCHIVE_SUPPORT_H */

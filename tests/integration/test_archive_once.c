@@ -1,0 +1,211 @@
+/* Exactly once: each position of the log is in the archive one time, whatever is killed when. */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/integration/archive_support.h"
+
+TestSuite(archive_once, .timeout = 300);
+
+enum { ACC = 100, TXNS = 360, KILLS = 12 };
+
+static const struct dbos_session_info ann = {
+    .id = 11, .user = "ann", .role = "ann", .address = "127.0.0.1", .application = "test"};
+
+/* About 3.5 MB of log: three sealed segments of 1 MiB and a tail; large values as objects, too. */
+static uint64_t fill(struct test_node *node) {
+    static char value[20000];
+    struct dbos_txn *all = node->barrier;
+    node->last_us = INT64_C(1700000000000000);
+    test_begin(all, &ann, 0);
+    struct dbos_table_def *acc = test_node_def(node, ACC, "acc", true);
+    test_statement(all, "create table acc");
+    DBOS_CHECK(dbos_txn_create_table(all, acc, &node->info) == DBOS_OK);
+    (void)test_commit(all);
+    dbos_table_def_unref(acc);
+    uint64_t position = 0;
+    for (int64_t i = 0; i < TXNS; i++) {
+        node->last_us += INT64_C(500000000); /* several days in all */
+        memset(value, 'a' + (int)(i % 26), sizeof value);
+        value[i % 10 == 0 ? 10000 : 3900] = '\0';
+        test_begin(all, &ann, 0);
+        test_statement(all, "insert into acc");
+        test_put(all, ACC, i, value, (int32_t)i);
+        value[1500] = '\0';
+        test_put(all, ACC, 100000 + i, value, 0);
+        test_statement(all, "update acc");
+        test_change(all, ACC, i, "short", -1);
+        position = test_commit(all);
+        memset(value, 'x', sizeof value);
+    }
+    dbos_log_wait(node->log, position);
+    return position;
+}
+
+/* Every position of 1..last once; every version, too. */
+static void expect_once(struct test_archive *archive, uint64_t last) {
+    char expected[128];
+    (void)snprintf(expected, sizeof expected, "%llu|%llu|1|%llu\n", (unsigned long long)last,
+                   (unsigned long long)last, (unsigned long long)last);
+    const char *text = test_rows(archive,
+                                 "SELECT count(*), count(DISTINCT position), min(position), "
+                                 "max(position) FROM prov.txn",
+                                 NULL);
+    cr_assert_str_eq(text, expected, "got %s", text);
+    text = test_rows(archive,
+                     "SELECT count(*), count(DISTINCT ord), sum(n_writes) = (SELECT "
+                     "count(*) FROM prov.event WHERE op IN ('insert', 'update', 'delete')) "
+                     "FROM prov.event, (SELECT sum(n_writes) AS n_writes FROM prov.txn)",
+                     NULL);
+    text = test_rows(archive, "SELECT count(*) - count(DISTINCT ord) FROM prov.event", NULL);
+    cr_assert_str_eq(text, "0\n", "got %s", text);
+    text = test_rows(archive,
+                     "SELECT count(*), count(DISTINCT ord), count(DISTINCT block_id) "
+                     "FROM (SELECT e.ord, e.block_id FROM prov.event e "
+                     "WHERE table_name = 'acc' AND op IN ('insert', 'update'))",
+                     NULL);
+    cr_assert_str_eq(text, "1080|1080|720\n", "got %s", text);
+    text = test_rows(archive, "SELECT count(*), sum(length(v)) FROM acc", NULL);
+    cr_assert_str_eq(text, "720|541800\n", "got %s", text);
+    text = test_rows(archive,
+                     "SELECT count(*), max(length(old_v)), min(length(old_v)) FROM "
+                     "dbos_call_0 WHERE op = 'update'",
+                     "prov_history", "acc", NULL);
+    cr_assert_str_eq(text, "360|10000|3900\n", "got %s", text);
+}
+
+static void advance(struct test_archive *archive, uint64_t position) {
+    struct dbos_errinfo info = {.code = DBOS_OK};
+    cr_assert_eq(dbos_archiver_advance(archive->archiver, position, &info), DBOS_OK, "%s %s",
+                 info.message, info.detail);
+}
+
+Test(archive_once, sealed_segments_become_files_and_a_restart_goes_on) {
+    char dir[64];
+    struct test_node node;
+    struct test_archive archive;
+    struct dbos_archiver_stats stats;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
+    uint64_t last = fill(&node);
+    test_archive_open(&archive, dir);
+    advance(&archive, last);
+    expect_once(&archive, last);
+    dbos_archiver_stats(archive.archiver, &stats);
+    cr_expect_geq(stats.segments, 2);
+    cr_expect_eq(stats.records, last);
+    uint64_t segments = stats.segments, files = stats.files;
+    test_archive_close(&archive);
+
+    test_archive_open(&archive, dir);
+    cr_expect_gt(dbos_archiver_position(archive.archiver), 0);
+    advance(&archive, last);
+    expect_once(&archive, last);
+    dbos_archiver_stats(archive.archiver, &stats);
+    cr_expect_eq(stats.segments, segments);
+    cr_expect_eq(stats.files, files);
+    cr_expect_lt(stats.records, last); /* the sealed ones were not read again */
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
+Test(archive_once, strays_and_a_torn_manifest_line_are_removed) {
+    char dir[64], path[512];
+    struct test_node node;
+    struct test_archive archive;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 2), DBOS_OK);
+    uint64_t last = fill(&node);
+    test_archive_open(&archive, dir);
+    advance(&archive, last);
+    test_archive_close(&archive);
+
+    (void)snprintf(path, sizeof path, "%s/archive/MANIFEST.jsonl", dir);
+    FILE *manifest = fopen(path, "a");
+    cr_assert_not_null(manifest);
+    (void)fprintf(manifest, "{\"format\":1,\"schema_version\":1,\"segment\":9,\"records\":1");
+    (void)fclose(manifest);
+    (void)snprintf(
+        path, sizeof path,
+        "cd %s/archive/txn/day=2023-11-15 && for f in *.parquet; do cp $f stray.parquet; "
+        "cp $f part-99999999-1-2.parquet.tmp; done",
+        dir);
+    cr_assert_eq(system(path), 0);
+    test_archive_open(&archive, dir);
+    advance(&archive, last);
+    expect_once(&archive, last);
+    test_archive_close(&archive);
+    (void)snprintf(path, sizeof path, "ls %s/archive/txn/day=2023-11-15 | grep -c -e stray -e tmp",
+                   dir);
+    cr_expect_neq(system(path), 0, "strays are gone");
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
+/* The program itself, as dbosd starts it; returns the process, *out our end of the socket. */
+static pid_t start_archiver(const char *dir, int *out) {
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (ends[1] == DBOS_ARCHIVE_FD) {
+            (void)fcntl(ends[1], F_SETFD, 0);
+        } else {
+            (void)dup2(ends[1], DBOS_ARCHIVE_FD);
+        }
+        (void)execl(DBOS_BIN_DIR "/dbos-archiver", "dbos-archiver", dir, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(ends[1]);
+    *out = ends[0];
+    return child;
+}
+
+static void send_advance(int socket, uint64_t position) {
+    struct dbos_alloc alloc;
+    struct dbos_buf frame;
+    uint8_t payload[8];
+    dbos_alloc_init(&alloc, "frame", 0);
+    dbos_buf_init(&frame, &alloc);
+    dbos_store_u64(payload, position);
+    dbos_archive_put_frame(&frame, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload);
+    cr_assert_eq(send(socket, frame.data, frame.size_bytes, MSG_NOSIGNAL),
+                 (ssize_t)frame.size_bytes);
+    dbos_buf_fini(&frame);
+    dbos_alloc_fini(&alloc);
+}
+
+Test(archive_once, a_killed_archiver_loses_and_repeats_nothing) {
+    char dir[64];
+    struct test_node node;
+    struct test_archive archive;
+    struct dbos_rng rng;
+    dbos_rng_init(&rng, 7);
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
+    uint64_t last = fill(&node);
+    for (int i = 0; i < KILLS; i++) {
+        int socket, status;
+        pid_t child = start_archiver(dir, &socket);
+        send_advance(socket, last);
+        /* From before it is open until after the exports, in growing steps. */
+        (void)usleep((useconds_t)(i * 60000 + (int)dbos_rng_below(&rng, 60000)));
+        (void)kill(child, SIGKILL);
+        (void)waitpid(child, &status, 0);
+        cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "it ran until the kill");
+        (void)close(socket);
+    }
+    test_archive_open(&archive, dir);
+    advance(&archive, last);
+    expect_once(&archive, last);
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
