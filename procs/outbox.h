@@ -68,12 +68,12 @@ enum dbos_err dbos_outbox_scan(struct dbos_store *store, struct dbos_alloc *allo
                                void (*each_piece)(void *arg, struct dbos_outbox_piece *piece),
                                void *arg, struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Where a task's result runs: on the partition of its row; on WRONG_PARTITION under the barrier. */
 /* Finish a task in run->txn: read its row and pieces, do nothing when it is finished already
  * (*out_done = false), else call its result procedure (the version pinned at submission) with
  * (task, context, error) and mark it. `error` NULL = success. If the result procedure aborts, the
  * caller aborts the transaction and calls again with the error as text, which only marks it failed.
- */
+ * Errors: WRONG_PARTITION, to be done again under the barrier: pieces are on other partitions, or
+ * the result procedure writes what is not in hand; and what the result procedure says. */
 enum dbos_err dbos_outbox_finish(const struct dbos_run *run, uint64_t task_id,
                                  const struct dbos_task_result *result, const char *error,
                                  bool mark_only, bool *out_done,

@@ -183,27 +183,6 @@ static enum dbos_err mark(const struct dbos_run *run, struct dbos_table *table,
     return dbos_txn_update(run->txn, DBOS_TABLE_TASK, row, datums, &fresh, info);
 }
 
-/* The outcome of an open task: a model is stored first, so that the result procedure can read it.
- */
-static enum dbos_err apply(const struct dbos_run *run, struct dbos_table *table,
-                           const struct dbos_row *row, const struct dbos_task_result *result,
-                           const char *error, struct dbos_errinfo *info) {
-    bool trained = dbos_outbox_column(table, row, TASK_KIND).integer == DBOS_TASK_TRAIN;
-    if (trained && error == NULL) {
-        int32_t model_id = (int32_t)dbos_outbox_column(table, row, TASK_MODEL).integer;
-        int64_t task_id = dbos_outbox_column(table, row, TASK_ID).integer;
-        if (dbos_txn_partition(run->txn) != DBOS_PARTITION_ALL) {
-            return dbos_fail(info, DBOS_ERR_WRONG_PARTITION,
-                             "a model is written by all partitions");
-        }
-        enum dbos_err err = dbos_model_store(run, model_id, task_id, result, info);
-        if (err != DBOS_OK) {
-            return err;
-        }
-    }
-    return call_result_procedure(run, table, row, result, error, info);
-}
-
 enum dbos_err dbos_outbox_finish(const struct dbos_run *run, uint64_t task_id,
                                  const struct dbos_task_result *result, const char *error,
                                  bool mark_only, bool *out_done, struct dbos_errinfo *info) {
@@ -229,7 +208,8 @@ enum dbos_err dbos_outbox_finish(const struct dbos_run *run, uint64_t task_id,
     uint32_t expected = (uint32_t)dbos_outbox_column(table, row, TASK_PIECES).integer;
     enum dbos_err err = find_pieces(txn, id, expected, &pieces, info);
     if (err == DBOS_OK && !mark_only) {
-        err = apply(run, table, row, result == NULL ? &nothing : result, error, info);
+        err =
+            call_result_procedure(run, table, row, result == NULL ? &nothing : result, error, info);
     }
     if (err != DBOS_OK) {
         return err;

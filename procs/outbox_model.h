@@ -23,10 +23,4 @@ const struct dbos_row *dbos_model_chunk(struct dbos_store *store, struct dbos_tx
                                         const struct dbos_model_ref *model, uint32_t chunk);
 /* The bytes column of a chunk's row. */
 struct dbos_datum dbos_model_chunk_bytes(struct dbos_store *store, const struct dbos_row *row);
-/* Store what a train task made, as the next version of `model_id`. Under the barrier.
- * Errors: those of dbos_txn_insert(). */
-enum dbos_err dbos_model_store(const struct dbos_run *run, int32_t model_id, int64_t task_id,
-                               const struct dbos_task_result *result,
-                               struct dbos_errinfo *info) DBOS_MUST_USE;
-
 #endif /* DBOS_PROCS_OUTBOX_MODEL_H */

@@ -1,6 +1,6 @@
 /* Money from one account to another, or nothing at all.
  *
- *     PROCEDURE transfer(from_account bigint, to_account bigint, amount bigint)
+ *     PROCEDURE transfer(source bigint, target bigint, amount bigint)
  *
  * Two accounts may live on two partitions: no argument routes it, so it runs with all of them in
  * hand. */
@@ -9,9 +9,9 @@
 enum { BALANCE, TAKE, GIVE };
 
 static const char *const statements[] = {
-    [BALANCE] = "SELECT balance FROM accounts WHERE id = $1",
-    [TAKE] = "UPDATE accounts SET balance = balance - $2 WHERE id = $1",
-    [GIVE] = "UPDATE accounts SET balance = balance + $2 WHERE id = $1",
+    [BALANCE] = "SELECT balance FROM account WHERE id = $1",
+    [TAKE] = "UPDATE account SET balance = balance - $2 WHERE id = $1",
+    [GIVE] = "UPDATE account SET balance = balance + $2 WHERE id = $1",
 };
 
 static int transfer(struct dbos_call *call) {

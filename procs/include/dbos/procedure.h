@@ -122,14 +122,14 @@ void *dbos_alloc(struct dbos_call *call, size_t size);
 /* A task is a computation outside the database: it leaves after this transaction has committed and
  * comes back as a call of `result_procedure`, exactly once, as the user who submitted it:
  *     PROCEDURE result(task bigint, context bytea, error text)
- * `error` is NULL when it succeeded; then dbos_result_*() read what came. What a train task made is
- * stored as the next version of its model before that call (dbos.model, dbos.model_chunk: the row's
- * task_id is the task's). */
+ * `error` is NULL when it succeeded; then dbos_result_*() read what came. The result procedure of a
+ * train task stores the model, if it likes it: a row of dbos.model and one of dbos.model_chunk for each
+ * piece, under a new version (procs/examples/mnist.c). */
 enum dbos_task_kind { DBOS_TASK_INFER = 2, DBOS_TASK_TRAIN = 3 };
 struct dbos_task {
     enum dbos_task_kind kind;
     const char *result_procedure;
-    int32_t model_id;      /* from 1. infer: which model of dbos.model; train: which it will be */
+    int32_t model_id;      /* from 1. infer: which model of dbos.model; train: which it is to be */
     int32_t model_version; /* infer: 0 = the newest */
     uint32_t pieces;       /* how many dbos_task_add() will come, from any transaction; ≥ 1 */
     uint32_t deadline_ms;  /* 0 = 60 s; past it the task fails */

@@ -111,9 +111,9 @@ Test(procs_outbox, a_task_that_can_not_be_is_refused_and_leaves_nothing, .init =
 }
 
 Test(procs_outbox, a_result_has_its_effect_once, .init = setup, .fini = cleanup) {
-    int64_t task = train(1, "context");
+    int64_t task = train(1, "model");
     bool done = false;
-    /* A model is written by all partitions: not on the task's own. */
+    /* The result procedure writes a model, which all partitions read: not on the task's own. */
     cr_expect_eq(finish(node_partition_of(&node, task), task, NULL, false, &done),
                  DBOS_ERR_WRONG_PARTITION);
     cr_expect(!done);
@@ -127,7 +127,7 @@ Test(procs_outbox, a_result_has_its_effect_once, .init = setup, .fini = cleanup)
     cr_expect_eq(finish(DBOS_PARTITION_ALL, 12345, NULL, false, &done), DBOS_OK);
     cr_expect(!done);
     node_expect(&node, "SELECT context, error, bytes, pieces, exec_us FROM results",
-                "\\x636f6e74657874||\\x6669727374206368756e6b|2|77\n");
+                "\\x6d6f64656c||\\x6669727374206368756e6b|2|77\n");
     node_expect(&node, "SELECT state, error FROM dbos.task", "2|\n");
     node_expect(&node, "SELECT count(*) FROM dbos.task_piece", "0\n");
     node_expect(&node, "SELECT model_id, version, chunks FROM dbos.model", "1|1|2\n");
@@ -191,7 +191,7 @@ Test(procs_outbox, an_infer_task_carries_the_newest_model_and_finishes_at_home, 
      .fini = cleanup) {
     bool done = false;
     for (int version = 1; version <= 2; version++) {
-        cr_expect_eq(finish(DBOS_PARTITION_ALL, train(1, "t"), NULL, false, &done), DBOS_OK);
+        cr_expect_eq(finish(DBOS_PARTITION_ALL, train(1, "model"), NULL, false, &done), DBOS_OK);
     }
     int64_t task = -1;
     cr_expect_eq(submit(DBOS_TASK_INFER, 1, 0, 1, "i", &task), DBOS_OK, "%s", node.info.message);
@@ -237,7 +237,7 @@ Test(procs_outbox, a_restart_finds_the_open_tasks_and_their_pieces, .init = setu
     bool done = false;
     struct seen seen = {0};
     int64_t infer = -1;
-    cr_expect_eq(finish(DBOS_PARTITION_ALL, train(1, "finished"), NULL, false, &done), DBOS_OK);
+    cr_expect_eq(finish(DBOS_PARTITION_ALL, train(1, "model"), NULL, false, &done), DBOS_OK);
     int64_t open = train(2, "open");
     cr_expect_eq(submit(DBOS_TASK_INFER, 1, 0, 1, "i", &infer), DBOS_OK);
     node_drop_batch(&node);
