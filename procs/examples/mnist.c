@@ -1,5 +1,5 @@
-/* The paper's image workflow (seed 001, section 2): train a digit classifier and serve it, with data,
- * model and predictions in the database and the computation in a worker.
+/* The paper's image workflow (seed 001, section 2): train a digit classifier and serve it, with
+ * data, model and predictions in the database and the computation in a worker.
  *
  *   train_open ─▶ train_add × n ─▶ [worker trains] ─▶ train_done: a new version of the model
  *   classify   ─▶ [worker infers] ─▶ classified: one prediction per image
@@ -40,7 +40,8 @@ struct classify_context {
     int32_t ids[IMAGES_MAX];
 };
 
-/* -- training ------------------------------------------------------------------------------------ */
+/* -- training ------------------------------------------------------------------------------------
+ */
 
 static int run_train_open(struct dbos_call *call) {
     struct dbos_task task = {
@@ -146,7 +147,8 @@ static int run_train_done(struct dbos_call *call) {
 DBOS_PROCEDURE(train_done, .run = run_train_done, .statements = train_done_statements,
                .statement_count = 4);
 
-/* -- serving ------------------------------------------------------------------------------------- */
+/* -- serving -------------------------------------------------------------------------------------
+ */
 
 enum { IMAGES };
 static const char *const classify_statements[] = {
@@ -219,16 +221,15 @@ static int run_classified(struct dbos_call *call) {
     }
     for (uint32_t i = 0; i < context->count; i++) {
         float probability = 0;
-        memcpy(&probability, labels + context->count + i * sizeof probability,
-               sizeof probability);
+        memcpy(&probability, labels + context->count + i * sizeof probability, sizeof probability);
         struct dbos_value id = DBOS_INT(context->ids[i]);
         struct dbos_value label = DBOS_INT(labels[i]);
         struct dbos_value score = DBOS_FLOAT((double)probability);
-        int64_t changed = dbos_execute(call, CHANGE, DBOS_INT(context->batch), id, label, score,
-                                       DBOS_INT(task));
+        int64_t changed =
+            dbos_execute(call, CHANGE, DBOS_INT(context->batch), id, label, score, DBOS_INT(task));
         if (changed == 0) {
-            changed = dbos_execute(call, ADD, DBOS_INT(context->batch), id, label, score,
-                                   DBOS_INT(task));
+            changed =
+                dbos_execute(call, ADD, DBOS_INT(context->batch), id, label, score, DBOS_INT(task));
         }
         if (changed < 0) {
             return DBOS_DONE; /* the error is the transaction's */
