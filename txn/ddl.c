@@ -135,7 +135,7 @@ enum dbos_err dbos_txn_drop_table(struct dbos_txn *txn, uint32_t table_id,
     undo->dropped = dropped;
     dbos_txn_undo_push(txn, undo);
     for (uint32_t i = 0; i < dropped->part_count; i++) {
-        txn->hash_delta -= (int64_t)dbos_table_state_hash(dropped->parts[i]);
+        txn->hash_delta -= dbos_table_state_hash(dropped->parts[i]);
     }
     return delete_catalog_row(txn, DBOS_CATALOG_TABLE, table_id, info);
 }

@@ -42,14 +42,26 @@ static enum dbos_err open_parts(struct dbos_log *log, const struct dbos_log_opti
     return err;
 }
 
+/* The queue wants cache lines of its own; the allocator aligns to less. */
+static struct dbos_log *take_log(struct dbos_alloc *alloc) {
+    size_t align = _Alignof(struct dbos_log);
+    uint8_t *block = dbos_take_zero(alloc, sizeof(struct dbos_log) + align);
+    if (block == NULL) {
+        return NULL;
+    }
+    struct dbos_log *log = (void *)(block + (align - (uintptr_t)block % align) % align);
+    log->alloc = alloc;
+    log->block = block;
+    return log;
+}
+
 enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_options *options,
                             struct dbos_log **out, struct dbos_errinfo *info) {
     *out = NULL;
-    struct dbos_log *log = dbos_take_zero(alloc, sizeof *log);
+    struct dbos_log *log = take_log(alloc);
     if (log == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the log");
     }
-    log->alloc = alloc;
     log->env = options->env;
     log->durability = options->durability;
     log->flush_ns = (uint64_t)options->async_flush_ms * 1000000u;
@@ -89,7 +101,7 @@ void dbos_log_close(struct dbos_log *log) {
     close_file(log, log->lock_file);
     (void)pthread_cond_destroy(&log->moved);
     (void)pthread_mutex_destroy(&log->lock);
-    dbos_give(log->alloc, log);
+    dbos_give(log->alloc, log->block);
 }
 
 /* --- entries --------------------------------------------------------------------------------- */

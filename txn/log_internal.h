@@ -51,6 +51,7 @@ struct dbos_segments {
 
 struct dbos_log {
     struct dbos_alloc *alloc;
+    void *block; /* that this struct lies in */
     struct dbos_env *env;
     char data_dir[DBOS_DATA_DIR_BYTES_MAX + 1];
     enum dbos_durability durability;

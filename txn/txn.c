@@ -62,9 +62,7 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
 struct dbos_arena *dbos_txn_arena(struct dbos_txn *txn) {
     return &txn->arena;
 }
-void **dbos_txn_attachment(struct dbos_txn *txn) {
-    return &txn->attachment;
-}
+void **dbos_txn_attachment(struct dbos_txn *txn) { return &txn->attachment; }
 struct dbos_store *dbos_txn_store(struct dbos_txn *txn) {
     return txn->options.store;
 }
@@ -305,7 +303,7 @@ static enum dbos_err insert_row(struct dbos_txn *txn, struct dbos_table *table, 
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_INSERT, .table = table, .fresh = row};
     dbos_txn_undo_push(txn, undo);
     dbos_capture_insert(txn->capture, table_id, row);
-    txn->hash_delta += (int64_t)dbos_row_hash(table_id, row);
+    txn->hash_delta += dbos_row_hash(table_id, row);
     return DBOS_OK;
 }
 
@@ -358,7 +356,7 @@ static void remove_row(struct dbos_txn *txn, struct dbos_table *table, struct db
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_REMOVE, .table = table, .old = row};
     dbos_txn_undo_push(txn, undo);
     dbos_capture_delete(txn->capture, table_id, row);
-    txn->hash_delta -= (int64_t)dbos_row_hash(table_id, row);
+    txn->hash_delta -= dbos_row_hash(table_id, row);
 }
 
 enum dbos_err dbos_txn_delete(struct dbos_txn *txn, uint32_t table_id, struct dbos_row *row,
@@ -398,7 +396,7 @@ static enum dbos_err replace_row(struct dbos_txn *txn, struct dbos_table *table,
         (struct dbos_undo){.kind = DBOS_UNDO_REPLACE, .table = table, .old = old, .fresh = fresh};
     dbos_txn_undo_push(txn, undo);
     dbos_capture_update(txn->capture, table_id, old, fresh);
-    txn->hash_delta += (int64_t)(dbos_row_hash(table_id, fresh) - dbos_row_hash(table_id, old));
+    txn->hash_delta += (dbos_row_hash(table_id, fresh) - dbos_row_hash(table_id, old));
     return DBOS_OK;
 }
 

@@ -99,7 +99,7 @@ static void fill_head(struct dbos_txn *txn, enum dbos_err outcome, struct dbos_r
         .seed = txn->seed,
         .argument_count = call->argument_count,
         .arguments = {.data = txn->arguments.data, .size_bytes = txn->arguments.size_bytes},
-        .hash_delta = txn->hash_delta,
+        .hash_delta = (int64_t)txn->hash_delta,
     };
 }
 

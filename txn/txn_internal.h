@@ -40,7 +40,7 @@ struct dbos_txn {
     struct dbos_undo *oldest;
     struct dbos_undo *newest;
     uint32_t fresh_objects; /* of the rows written: the most that the record can name */
-    int64_t hash_delta;
+    uint64_t hash_delta;    /* modulo 2^64 */
     int64_t start_us;
     uint64_t seed;
     bool random_begun;

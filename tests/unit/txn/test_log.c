@@ -235,38 +235,39 @@ Test(txn_log, missing_files_are_corruption_and_nothing_is_changed) {
         {"rm log/00000001.seg", "missing"},
         {"rm log/00000002.seg", "missing"},
         {"rm blobs/*", "object"},
-        {"cp ../dbos-txn-other/log/00000002.seg log/00000002.seg", "another database"},
+        {"cp $OTHER/log/00000002.seg log/00000002.seg", "another database"},
         {"cp log/00000001.seg log/00000002.seg", "number"},
-        {"cp ../dbos-txn-other/identity identity", "does not belong"},
+        {"cp $OTHER/identity identity", "does not belong"},
         {"truncate -s 5000 log/00000001.seg", "ends"},
         {"truncate -s 40 identity", "short"},
         {"truncate -s 3000 blobs/00000001.blob", "object"},
     };
     char dir[64];
     char copy[80];
+    char other[64];
     struct test_log t;
     test_dir_make(dir, sizeof dir);
     (void)snprintf(copy, sizeof copy, "%s-copy", dir);
-    cr_assert_eq(mkdir("/tmp/dbos-txn-other", 0700), 0);
+    test_dir_make(other, sizeof other);
+    cr_assert_eq(setenv("OTHER", other, 1), 0);
     make_log(dir, 90, &plain, 5000);
-    make_log("/tmp/dbos-txn-other", 90, &plain, 5000);
+    make_log(other, 90, &plain, 5000);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         test_dir_copy(dir, copy);
         cr_assert_eq(shell(copy, cases[i].damage), 0);
         cr_assert_eq(shell(copy, "find . -type f ! -name lock | sort | xargs cat | md5sum > "
-                                 "/tmp/dbos-txn-before"),
+                                 "$OTHER/before"),
                      0);
         enum dbos_err err = test_log_open(&t, copy, &plain);
         cr_expect_eq(err, DBOS_ERR_CORRUPT, "%s: %s", cases[i].damage, dbos_err_name(err));
         cr_expect(strstr(t.info.message, cases[i].words) != NULL, "%s: %s", cases[i].damage,
                   t.info.message);
         cr_expect_eq(shell(copy, "find . -type f ! -name lock | sort | xargs cat | md5sum | cmp "
-                                 "/tmp/dbos-txn-before -"),
+                                 "$OTHER/before -"),
                      0, "%s: a refused directory was changed", cases[i].damage);
     }
     expect_log(dir, 90);
-    (void)remove("/tmp/dbos-txn-before");
-    test_dir_remove("/tmp/dbos-txn-other");
+    test_dir_remove(other);
     test_dir_remove(copy);
     test_dir_remove(dir);
 }
