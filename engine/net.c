@@ -63,6 +63,7 @@ struct dbos_net {
     _Atomic uint32_t connection_count;
     uint32_t session_count;
     bool accept_paused; /* out of descriptors */
+    bool wants_uring;   /* nobody asked for poll() */
     bool is_drained;    /* draining has been noticed */
     uint64_t durable;
     uint64_t ticked_ns;
@@ -541,6 +542,7 @@ enum dbos_err dbos_net_open(struct dbos_alloc *alloc, struct dbos_engine *engine
     net->connections_max =
         options->connections_max == 0 ? CONNECTIONS_MAX : options->connections_max;
     net->startup_timeout_ns = (uint64_t)timeout_ms * 1000000;
+    net->wants_uring = options->loop != DBOS_LOOP_POLL;
     net->listener = -1;
     net->wake_file = -1;
     net->accept = (struct dbos_loop_op){.done = accepted, .owner = net};
@@ -557,7 +559,8 @@ enum dbos_err dbos_net_open(struct dbos_alloc *alloc, struct dbos_engine *engine
 
 enum dbos_err dbos_net_start(struct dbos_net *net, struct dbos_errinfo *info) {
     if (!dbos_loop_is_uring(net->loop)) {
-        dbos_log(DBOS_LOG_WARN, "io_uring is not allowed here: the network uses poll()");
+        dbos_log(DBOS_LOG_INFO, "the network uses poll()%s",
+                 net->wants_uring ? ": io_uring is not allowed here" : "");
     }
     if (pthread_create(&net->thread, NULL, net_main, net) != 0) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "cannot start the network thread");

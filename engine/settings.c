@@ -317,13 +317,14 @@ static void reset_all(struct dbos_settings *settings, struct dbos_buf *out) {
     }
 }
 
+/* OK makes a NOTICE, anything else a WARNING with that SQLSTATE. */
 static void notice(struct dbos_settings *settings, enum dbos_err code, const char *text,
                    struct dbos_buf *out) {
-    struct dbos_errinfo info;
+    struct dbos_errinfo info = {.code = code};
     if (IS_ONE_OF(settings->values[SETTING_CLIENT_MIN_MESSAGES], "warning", "error")) {
         return;
     }
-    (void)dbos_fail(&info, code, "%s", text);
+    (void)snprintf(info.message, sizeof info.message, "%s", text);
     dbos_wire_put_notice(out, &info);
 }
 

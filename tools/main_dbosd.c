@@ -110,7 +110,7 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
         arguments->net.port = (uint16_t)count;
         return true;
     }
-    if (strcmp(name, "--partitions") == 0 && number(value, 1024, &count) && count != 0) {
+    if (strcmp(name, "--partitions") == 0 && number(value, 256, &count) && count != 0) {
         arguments->engine.partitions = (uint32_t)count;
         return true;
     }
