@@ -1,0 +1,77 @@
+#include "tests/support/node.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void run_node(const struct node_options *options, int out) {
+    char program[512];
+    (void)setpgid(0, 0);
+    (void)dup2(out, STDOUT_FILENO);
+    int file = open(options->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    (void)dup2(file, STDERR_FILENO);
+    for (const char *const *e = options->environment; e != NULL && *e != NULL; e += 2) {
+        (void)setenv(e[0], e[1], 1);
+    }
+    (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
+    (void)execl(program, "dbosd", "--data-dir", options->data, "--port", "0", "--partitions",
+                options->partitions, "--provenance-reads", "strict", (char *)NULL);
+    _exit(127);
+}
+
+static int read_port(int in) {
+    char line[256] = "";
+    size_t used = 0;
+    while (strchr(line, '\n') == NULL && used < sizeof line - 1) {
+        ssize_t got = read(in, line + used, sizeof line - 1 - used);
+        if (got <= 0) {
+            return 0;
+        }
+        used += (size_t)got;
+        line[used] = '\0';
+    }
+    const char *port = strstr(line, "port=");
+    return port == NULL ? 0 : atoi(port + 5);
+}
+
+pid_t node_start(const struct node_options *options, int *out_port) {
+    int out[2];
+    *out_port = 0;
+    if (pipe2(out, O_CLOEXEC) != 0) {
+        return -1;
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        run_node(options, out[1]);
+    }
+    (void)close(out[1]);
+    if (pid > 0) {
+        (void)setpgid(pid, pid);
+        *out_port = read_port(out[0]);
+        if (*out_port == 0) {
+            node_kill(pid);
+            pid = -1;
+        }
+    }
+    (void)close(out[0]);
+    return pid;
+}
+
+void node_kill(pid_t pid) {
+    (void)kill(-pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+    while (kill(-pid, 0) == 0) { /* its children are init's now; wait until they are gone */
+        (void)usleep(1000);
+    }
+}
+
+int node_stop(pid_t pid) {
+    int status = 0;
+    (void)kill(pid, SIGTERM);
+    (void)waitpid(pid, &status, 0);
+    return status;
+}
