@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "tests/model/oracle.h"
+#include "tests/model/program.h"
 
 static void expect(bool condition, const char *what, int line) {
     if (!condition) {
@@ -114,12 +114,83 @@ static void test_time(struct dbos_alloc *alloc) {
     oracle_close(&o);
 }
 
-int main(void) {
+static bool reaches(struct oracle *o, uint32_t from, uint32_t to, bool down, uint32_t *depths) {
+    struct oracle_list starts = {.items = &from, .count = 1};
+    if (down) {
+        oracle_downstream(o, &starts, depths);
+    } else {
+        oracle_upstream(o, &starts, depths);
+    }
+    return depths[to] != ORACLE_NONE;
+}
+
+static void expect_inverse(struct oracle *o, struct dbos_rng *rng) {
+    uint32_t *depths = dbos_take(o->alloc, o->version_count * sizeof *depths);
+    EXPECT(depths != NULL);
+    uint32_t reached = 0;
+    for (int i = 0; i < 200; i++) {
+        uint32_t from = (uint32_t)dbos_rng_below(rng, o->version_count);
+        uint32_t to = (uint32_t)dbos_rng_below(rng, o->version_count);
+        bool down = reaches(o, from, to, true, depths);
+        uint32_t depth = depths[to];
+        EXPECT(reaches(o, to, from, false, depths) == down && depths[from] == depth);
+        reached += down;
+    }
+    EXPECT(reached > 0 && reached < 200);
+    dbos_give(o->alloc, depths);
+}
+
+/* What random requests do is worth comparing: they succeed and fail, hit and miss, and the tables
+ * neither run empty nor over. */
+static void test_random_requests(struct dbos_alloc *alloc, bool print) {
+    struct oracle o;
+    struct dbos_rng rng;
+    uint32_t outcomes[4] = {0};
+    uint32_t rows = 0;
+    uint32_t absent = 0;
+    oracle_open(alloc, 2, &o);
+    dbos_rng_init(&rng, 1);
+    struct program_source source = {.rng = &rng, .oracle = &o, .later_exists = true};
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct oracle_request request;
+        char text[PROGRAM_TEXT_BYTES];
+        if (i < PROGRAM_LOAD_PARTS) {
+            program_load(&source, i, &request);
+        } else {
+            program_random(&source, i % PROGRAM_USERS, false, &request);
+        }
+        program_text(&request, text);
+        if (print) {
+            (void)printf("%s\n", text);
+        }
+        outcomes[oracle_run(&o, &request).outcome]++;
+    }
+    for (int t = 0; t < MODEL_TABLES; t++) {
+        EXPECT(o.live[t].count > 0);
+        rows += o.live[t].count;
+    }
+    for (uint32_t i = 0; i < o.txn_count; i++) {
+        absent += o.txns[i].absent_count;
+    }
+    (void)printf("1,000 requests: %u done, %u gave up, %u duplicates, %u elsewhere; %u records, %u "
+                 "versions, %u rows read, %u keys absent, %u rows at the end\n",
+                 outcomes[ORACLE_DONE], outcomes[ORACLE_GAVE_UP], outcomes[ORACLE_DUPLICATE],
+                 outcomes[ORACLE_ELSEWHERE], o.txn_count, o.version_count, o.read_count, absent,
+                 rows);
+    EXPECT(outcomes[ORACLE_DONE] > 500 && outcomes[ORACLE_GAVE_UP] > 20);
+    EXPECT(outcomes[ORACLE_DUPLICATE] > 20 && outcomes[ORACLE_ELSEWHERE] > 5);
+    EXPECT(rows > 100 && rows <= 1000 && absent > 50);
+    expect_inverse(&o, &rng);
+    oracle_close(&o);
+}
+
+int main(int argc, char **argv) {
     struct dbos_alloc alloc;
     dbos_alloc_init(&alloc, "oracle", 0);
     test_edges(&alloc);
     test_what_is_read(&alloc);
     test_time(&alloc);
+    test_random_requests(&alloc, argc > 1 && strcmp(argv[1], "--print") == 0);
     dbos_alloc_fini(&alloc);
     (void)printf("the oracle does what was worked out by hand\n");
     return 0;

@@ -8,7 +8,7 @@ _Static_assert(sizeof statements / sizeof statements[0] == MODEL_TABLES * MODEL_
 
 /* Keys are drawn from so few that all tables together can not have more than 1,000 rows. */
 enum {
-    ITEMS = 300,
+    ITEMS = 340,
     NOTES = 120,
     PAIRS_A = 40,
     PAIRS_B = 5,
@@ -111,12 +111,20 @@ static void draw_range(const struct program_source *source, struct model_op *op)
     }
 }
 
+static bool is_insert(int32_t kind) { return kind == MODEL_INSERT || kind == MODEL_INSERT_TWO; }
+
 static void draw_op(const struct program_source *source, bool ad_hoc, int32_t partition,
                     struct model_op *op) {
     *op = (struct model_op){.kind = draw_kind(source), .table = draw_table(source, ad_hoc)};
     bool stray = partition != ORACLE_ALL_PARTITIONS && below(source, 60) == 0;
-    op->a = draw_key(source, op->table, stray ? ORACLE_ALL_PARTITIONS : partition);
-    op->b = below(source, PAIRS_B);
+    bool wants_absent = is_insert(op->kind);
+    for (int tries = 0; tries < 3; tries++) {
+        op->a = draw_key(source, op->table, stray ? ORACLE_ALL_PARTITIONS : partition);
+        op->b = below(source, PAIRS_B);
+        if ((oracle_find(source->oracle, op->table, op->a, op->b) == ORACLE_NONE) == wants_absent) {
+            break;
+        }
+    }
     op->s = below(source, 100) - 20;
     switch (op->kind) {
     case MODEL_INSERT:
@@ -147,8 +155,6 @@ static bool is_read(int32_t kind) {
     return kind == MODEL_READ_KEY || kind == MODEL_READ_KEY_FILTER ||
            (kind >= MODEL_READ_GROUP && kind <= MODEL_READ_SCAN);
 }
-
-static bool is_insert(int32_t kind) { return kind == MODEL_INSERT || kind == MODEL_INSERT_TWO; }
 
 /* On one partition an unpartitioned table is read only; now and then the attempt to insert into it,
  * which must fail. */

@@ -24,7 +24,7 @@ const char *program_table_name(int32_t table);
 
 struct program_source {
     struct dbos_rng *rng;
-    const struct oracle *oracle; /* for partitions of keys only */
+    const struct oracle *oracle; /* partitions, and which keys are there */
     bool later_exists;           /* MODEL_LATER was created */
 };
 /* A transaction by `user`. `records`: its first operation leaves a record whatever happens. */
