@@ -9,8 +9,6 @@
  *
  * A failure prints the command that repeats it. */
 #include <errno.h>
-#include <fcntl.h>
-#include <glob.h>
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,10 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/env.h"
+#include "tests/support/node.h"
 #include "tools/demo/digits.h"
 
 enum {
@@ -36,17 +34,17 @@ enum {
     TASKS_MAX = 100000,
     RUN_MS_MIN = 150,
     RUN_MS_MAX = 1500,
-    READY_SECONDS = 60,
 };
 
 struct shared {
     const char *bin;
-    const char *shim;  /* NULL: plain kills only */
+    const char *shim; /* NULL: plain kills only */
     const char *apply;
     bool ignore_sync;
     char dir[256];
     char data[288];
     char journal[288];
+    char log[288]; /* of the node */
     char port[16];
     int cycles;
     uint64_t seed;
@@ -71,64 +69,37 @@ static void fail(const struct shared *s, const char *format, ...) {
     va_start(args, format);
     (void)fprintf(stderr, "crash_loop: FAILED: ");
     (void)vfprintf(stderr, format, args);
-    (void)fprintf(stderr, "\n  data: %s   repeat with: --cycles %d --seed %llu\n", s->dir, s->cycles,
-                  (unsigned long long)s->seed);
+    (void)fprintf(stderr, "\n  data: %s   repeat with: --cycles %d --seed %llu\n", s->dir,
+                  s->cycles, (unsigned long long)s->seed);
     va_end(args);
     (void)kill(0, SIGTERM); /* the node, if it is in our group, and everything else */
     exit(1);
 }
 
-/* -- the node ------------------------------------------------------------------------------------ */
-
-static void run_node(const struct shared *s, int out, bool lose) {
-    char log[320];
-    (void)setpgid(0, 0);
-    (void)dup2(out, STDOUT_FILENO);
-    (void)snprintf(log, sizeof log, "%s/dbosd.log", s->dir);
-    int file = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    (void)dup2(file, STDERR_FILENO);
-    if (lose) {
-        (void)setenv("LD_PRELOAD", s->shim, 1);
-        (void)setenv("LOSE_UNSYNCED_ROOT", s->data, 1);
-        (void)setenv("LOSE_UNSYNCED_JOURNAL", s->journal, 1);
-        if (s->ignore_sync) {
-            (void)setenv("LOSE_UNSYNCED_IGNORE_SYNC", "1", 1);
-        }
-    }
-    char program[320];
-    (void)snprintf(program, sizeof program, "%s/dbosd", s->bin);
-    (void)execl(program, "dbosd", "--data-dir", s->data, "--port", "0", "--partitions", "2",
-                "--provenance-reads", "strict", (char *)NULL);
-    _exit(127);
-}
+/* -- the node ------------------------------------------------------------------------------------
+ */
 
 static pid_t start_node(struct shared *s, bool lose) {
-    int out[2];
-    char line[256] = "";
-    size_t used = 0;
-    if (pipe2(out, O_CLOEXEC) != 0) {
-        fail(s, "pipe: %s", strerror(errno));
+    const char *const environment[] = {"LD_PRELOAD",
+                                       s->shim,
+                                       "LOSE_UNSYNCED_ROOT",
+                                       s->data,
+                                       "LOSE_UNSYNCED_JOURNAL",
+                                       s->journal,
+                                       s->ignore_sync ? "LOSE_UNSYNCED_IGNORE_SYNC" : NULL,
+                                       "1",
+                                       NULL};
+    struct node_options options = {.bin = s->bin,
+                                   .data = s->data,
+                                   .log = s->log,
+                                   .partitions = "2",
+                                   .environment = lose ? environment : NULL};
+    int port = 0;
+    pid_t pid = node_start(&options, &port);
+    if (pid < 0) {
+        fail(s, "the node did not become ready; see %s", s->log);
     }
-    pid_t pid = fork();
-    if (pid == 0) {
-        run_node(s, out[1], lose);
-    }
-    (void)setpgid(pid, pid);
-    (void)close(out[1]);
-    while (strchr(line, '\n') == NULL && used < sizeof line - 1) {
-        ssize_t got = read(out[0], line + used, sizeof line - 1 - used);
-        if (got <= 0) {
-            fail(s, "the node did not become ready; see %s/dbosd.log", s->dir);
-        }
-        used += (size_t)got;
-        line[used] = '\0';
-    }
-    (void)close(out[0]);
-    const char *port = strstr(line, "port=");
-    if (port == NULL) {
-        fail(s, "no port in \"%s\"", line);
-    }
-    (void)snprintf(s->port, sizeof s->port, "%d", atoi(port + 5));
+    (void)snprintf(s->port, sizeof s->port, "%d", port);
     return pid;
 }
 
@@ -142,17 +113,14 @@ static void drop_unsynced(struct shared *s) {
 }
 
 static void kill_node(struct shared *s, pid_t pid, bool lose) {
-    (void)kill(-pid, SIGKILL);
-    (void)waitpid(pid, NULL, 0);
-    while (kill(-pid, 0) == 0) { /* its children are init's now; wait until they are gone */
-        s->env->ops->sleep_us(s->env, 1000);
-    }
+    node_kill(pid);
     if (lose) {
         drop_unsynced(s);
     }
 }
 
-/* -- SQL ----------------------------------------------------------------------------------------- */
+/* -- SQL -----------------------------------------------------------------------------------------
+ */
 
 static PGconn *connect_as(const struct shared *s, const char *user) {
     char info[128];
@@ -168,8 +136,7 @@ static PGresult *ask(struct shared *s, PGconn *conn, const char *sql) {
         return result;
     }
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    bool gone = PQstatus(conn) != CONNECTION_OK || state == NULL ||
-                strncmp(state, "57P", 3) == 0;
+    bool gone = PQstatus(conn) != CONNECTION_OK || state == NULL || strncmp(state, "57P", 3) == 0;
     if (!gone) {
         fail(s, "%s: %s", sql, PQerrorMessage(conn));
     }
@@ -203,7 +170,8 @@ static void must(struct shared *s, PGconn *conn, const char *sql) {
     PQclear(result);
 }
 
-/* -- clients ------------------------------------------------------------------------------------- */
+/* -- clients -------------------------------------------------------------------------------------
+ */
 
 struct client {
     struct shared *s;
@@ -344,9 +312,9 @@ static void *train_again(void *arg) {
 }
 
 static void work_and_kill(struct shared *s, pid_t pid, bool lose) {
-    static void *(*const kinds[])(void *) = {write_ledger,     write_ledger, bump_counter,
+    static void *(*const kinds[])(void *) = {write_ledger,     write_ledger,  bump_counter,
                                              bump_counter,     read_counters, move_money,
-                                             replace_function, submit_tasks, train_again};
+                                             replace_function, submit_tasks,  train_again};
     static const int numbers[] = {0, 1, 0, 1, 0, 0, 0, 0, 0};
     enum { CLIENTS = sizeof kinds / sizeof kinds[0] };
     struct client clients[CLIENTS];
@@ -366,7 +334,8 @@ static void work_and_kill(struct shared *s, pid_t pid, bool lose) {
     }
 }
 
-/* -- set-up -------------------------------------------------------------------------------------- */
+/* -- set-up --------------------------------------------------------------------------------------
+ */
 
 static void make_schema(struct shared *s, PGconn *conn, const char *source) {
     char command[1024];
@@ -378,16 +347,20 @@ static void make_schema(struct shared *s, PGconn *conn, const char *source) {
         fail(s, "cannot make the schema");
     }
     must(s, conn, "CREATE TABLE ledger (id bigint PRIMARY KEY, client int) PARTITION BY HASH (id)");
-    must(s, conn, "CREATE TABLE counters (id int PRIMARY KEY, n bigint NOT NULL) "
-                  "PARTITION BY HASH (id)");
-    must(s, conn, "CREATE TABLE accounts (id int PRIMARY KEY, n bigint NOT NULL) "
-                  "PARTITION BY HASH (id)");
-    must(s, conn, "CREATE FUNCTION bump(id int) RETURNS bigint LANGUAGE sql AS "
-                  "'UPDATE counters SET n = n + 1 WHERE id = $1; "
-                  "SELECT n FROM counters WHERE id = $1' SET dbos.partition = 'counters.id=$1'");
-    must(s, conn, "CREATE PROCEDURE move(a int, b int, amount int) LANGUAGE sql AS "
-                  "'UPDATE accounts SET n = n - $3 WHERE id = $1; "
-                  "UPDATE accounts SET n = n + $3 WHERE id = $2'");
+    must(s, conn,
+         "CREATE TABLE counters (id int PRIMARY KEY, n bigint NOT NULL) "
+         "PARTITION BY HASH (id)");
+    must(s, conn,
+         "CREATE TABLE accounts (id int PRIMARY KEY, n bigint NOT NULL) "
+         "PARTITION BY HASH (id)");
+    must(s, conn,
+         "CREATE FUNCTION bump(id int) RETURNS bigint LANGUAGE sql AS "
+         "'UPDATE counters SET n = n + 1 WHERE id = $1; "
+         "SELECT n FROM counters WHERE id = $1' SET dbos.partition = 'counters.id=$1'");
+    must(s, conn,
+         "CREATE PROCEDURE move(a int, b int, amount int) LANGUAGE sql AS "
+         "'UPDATE accounts SET n = n - $3 WHERE id = $1; "
+         "UPDATE accounts SET n = n + $3 WHERE id = $2'");
     char sql[128];
     for (int i = 0; i < COUNTERS; i++) {
         (void)snprintf(sql, sizeof sql, "INSERT INTO counters VALUES (%d, 0)", i);
@@ -409,8 +382,9 @@ static void load_images(struct shared *s, PGconn *conn) {
     }
     for (int i = 0; i < BATCHES * BATCH_IMAGES; i++) {
         char sql[128 + 2 * DBOS_DIGIT_PIXELS];
-        size_t used = (size_t)snprintf(sql, sizeof sql, "INSERT INTO images VALUES (%d, %d, %d, '\\x",
-                                       i / BATCH_IMAGES, i, digits.labels[i]);
+        size_t used =
+            (size_t)snprintf(sql, sizeof sql, "INSERT INTO images VALUES (%d, %d, %d, '\\x",
+                             i / BATCH_IMAGES, i, digits.labels[i]);
         for (int p = 0; p < DBOS_DIGIT_PIXELS; p++) {
             used += (size_t)snprintf(sql + used, sizeof sql - used, "%02x",
                                      digits.pixels[(size_t)i * DBOS_DIGIT_PIXELS + (size_t)p]);
@@ -433,7 +407,8 @@ static void await_model(struct shared *s, PGconn *conn) {
     fail(s, "no model after 60 s");
 }
 
-/* -- checks -------------------------------------------------------------------------------------- */
+/* -- checks --------------------------------------------------------------------------------------
+ */
 
 static void between(struct shared *s, const char *what, int64_t value, int64_t low, int64_t high) {
     if (value < low || value > high) {
@@ -456,8 +431,8 @@ static void check_recovered(struct shared *s, PGconn *conn) {
     }
     between(s, "the sum of the accounts", value_of(s, conn, "SELECT sum(n) FROM accounts"),
             ACCOUNTS * ACCOUNT_START, ACCOUNTS * ACCOUNT_START);
-    int64_t version = value_of(
-        s, conn, "SELECT version FROM dbos.catalog WHERE kind = 2 AND name = 'classify'");
+    int64_t version =
+        value_of(s, conn, "SELECT version FROM dbos.catalog WHERE kind = 2 AND name = 'classify'");
     between(s, "the function's version", version, s->versions + 1, s->versions + 2);
     s->versions = version - 1;
 }
@@ -498,8 +473,8 @@ static void check_archive(struct shared *s, PGconn *conn) {
     /* The question before left no gap either: positions are dense. */
     int64_t first = value_of(s, conn, "SELECT min(position) FROM prov.txn");
     int64_t last = value_of(s, conn, "SELECT max(position) FROM prov.txn");
-    int64_t count = value_of(s, conn, "SELECT count(*) FROM prov.txn WHERE position <= %lld",
-                             (long long)last);
+    int64_t count =
+        value_of(s, conn, "SELECT count(*) FROM prov.txn WHERE position <= %lld", (long long)last);
     between(s, "positions in the archive", count, last - first + 1, last - first + 1);
     between(s, "the first position in the archive", first, 1, 1);
     between(s, "reads of the reader in the archive",
@@ -514,7 +489,8 @@ static void check_archive(struct shared *s, PGconn *conn) {
     }
 }
 
-/* -- main ---------------------------------------------------------------------------------------- */
+/* -- main ----------------------------------------------------------------------------------------
+ */
 
 static const char *option(int argc, char **argv, const char *name, const char *otherwise) {
     for (int i = 1; i + 1 < argc; i++) {
@@ -541,6 +517,7 @@ static void open_shared(struct shared *s, int argc, char **argv) {
     }
     (void)snprintf(s->data, sizeof s->data, "%s/data", s->dir);
     (void)snprintf(s->journal, sizeof s->journal, "%s/journal", s->dir);
+    (void)snprintf(s->log, sizeof s->log, "%s/dbosd.log", s->dir);
     (void)mkdir(s->journal, 0700);
     s->tasks = calloc(TASKS_MAX, sizeof *s->tasks);
     s->task_batches = calloc(TASKS_MAX, sizeof *s->task_batches);
@@ -553,9 +530,7 @@ static void set_up(struct shared *s) {
     load_images(s, conn);
     await_model(s, conn);
     PQfinish(conn);
-    (void)kill(pid, SIGTERM);
-    int status = 0;
-    (void)waitpid(pid, &status, 0);
+    int status = node_stop(pid);
     if (status != 0) {
         fail(s, "the node did not stop cleanly: status %d", status);
     }
@@ -579,12 +554,12 @@ int main(int argc, char **argv) {
         check_recovered(&s, conn);
         PQfinish(conn);
         work_and_kill(&s, pid, lose);
-        (void)printf("cycle %d of %d%s: ledger %lld+%lld, counters %lld+%lld, reads %lld, tasks %u, "
-                     "versions %lld, trainings %lld\n",
-                     cycle + 1, s.cycles, lose ? " (unsynced bytes dropped)" : "",
-                     (long long)s.ledger[0], (long long)s.ledger[1], (long long)s.counter[0],
-                     (long long)s.counter[1], (long long)s.reads, s.task_count,
-                     (long long)s.versions, (long long)s.trainings);
+        (void)printf(
+            "cycle %d of %d%s: ledger %lld+%lld, counters %lld+%lld, reads %lld, tasks %u, "
+            "versions %lld, trainings %lld\n",
+            cycle + 1, s.cycles, lose ? " (unsynced bytes dropped)" : "", (long long)s.ledger[0],
+            (long long)s.ledger[1], (long long)s.counter[0], (long long)s.counter[1],
+            (long long)s.reads, s.task_count, (long long)s.versions, (long long)s.trainings);
         (void)fflush(stdout);
     }
     pid_t pid = start_node(&s, false);
@@ -594,8 +569,7 @@ int main(int argc, char **argv) {
     check_tasks(&s, conn);
     check_archive(&s, conn);
     PQfinish(conn);
-    (void)kill(pid, SIGTERM);
-    (void)waitpid(pid, NULL, 0);
+    (void)node_stop(pid);
     (void)printf("%d kills: nothing acknowledged was lost, nothing happened twice\n", s.cycles);
     remove_all(&s);
     return 0;
