@@ -112,7 +112,7 @@ struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_b
     struct dbos_log_entry *entry =
         dbos_take(log->alloc, sizeof *entry + objects_bytes + record_bytes_max);
     if (entry != NULL) {
-        *entry = (struct dbos_log_entry){0};
+        *entry = (struct dbos_log_entry){.position = 0};
         entry->objects = (struct dbos_object **)(entry + 1);
         entry->data = (uint8_t *)(entry + 1) + objects_bytes;
     }
