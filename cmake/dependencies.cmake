@@ -5,6 +5,7 @@ find_library(PROTOBUF_C_LIBRARY protobuf-c REQUIRED)
 find_library(URING_LIBRARY uring REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
 find_library(DNNL_LIBRARY dnnl REQUIRED)
+find_library(CRYPTO_LIBRARY crypto REQUIRED)
 find_path(PG_QUERY_INCLUDE pg_query.h REQUIRED)
 
 function(dbos_external name library)
@@ -19,6 +20,7 @@ dbos_external(ext_dnnl ${DNNL_LIBRARY})
 # oneDNN's threads are OpenMP's; gcc's library serves clang too.
 dbos_external(ext_gomp gomp)
 dbos_external(ext_dl ${CMAKE_DL_LIBS})
+dbos_external(ext_crypto ${CRYPTO_LIBRARY})
 dbos_external(ext_m m)
 
 # DuckDB's header, fetched by scripts/setup.sh with a pinned checksum; the library is loaded at run time.
