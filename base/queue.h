@@ -20,12 +20,16 @@ struct dbos_queue_node {
     _Atomic(struct dbos_queue_node *) next;
 };
 
+/* A cache line apart by padding, not by alignment: a queue may lie in memory of any allocator. */
 struct dbos_queue {
-    _Alignas(64) _Atomic(struct dbos_queue_node *) tail; /* producers */
-    _Alignas(64) struct dbos_queue_node *head;           /* consumer */
+    uint8_t before[64];
+    _Atomic(struct dbos_queue_node *) tail; /* producers */
+    uint8_t between[64];
+    struct dbos_queue_node *head; /* consumer */
     struct dbos_queue_node stub;
-    _Alignas(64) _Atomic uint32_t sleeping; /* futex word: see queue.c */
-    int wake_fd; /* eventfd to write instead of a futex wake; -1 = none */
+    uint8_t behind[64];
+    _Atomic uint32_t sleeping; /* futex word: see queue.c */
+    int wake_fd;               /* eventfd to write instead of a futex wake; -1 = none */
 };
 
 /* `wake_fd` is borrowed; -1 for a consumer that uses dbos_queue_wait(). */
