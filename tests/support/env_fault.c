@@ -50,7 +50,18 @@ static bool count(struct env_fault *fault) {
     if (fault->action == ENV_FAULT_FAIL_ONCE) {
         fault->action = ENV_FAULT_NONE;
     }
+    if (!fault->has_failed) {
+        fault->has_failed = true;
+        fault->failed_in = pthread_self();
+    }
     return true;
+}
+
+bool env_fault_met_here(struct env_fault *fault) {
+    (void)pthread_mutex_lock(&fault->lock);
+    bool here = fault->has_failed && pthread_equal(fault->failed_in, pthread_self()) != 0;
+    (void)pthread_mutex_unlock(&fault->lock);
+    return here;
 }
 
 static enum dbos_err fails(struct dbos_errinfo *info, const char *what) {

@@ -37,6 +37,8 @@ struct env_fault {
     int64_t countdown;   /* operations until it happens */
     uint64_t operations; /* counted so far */
     uint64_t syncs;
+    bool has_failed; /* an operation was made to fail, in this thread first */
+    pthread_t failed_in;
     struct dbos_rng rng;
     struct env_fault_file files[ENV_FAULT_FILES];
     uint32_t file_count;
@@ -50,5 +52,8 @@ void env_fault_fini(struct env_fault *fault);
 void env_fault_arm(struct env_fault *fault, enum env_fault_action action, int64_t n);
 /* Take back what was not synced, by the dice, and end the process. */
 void env_fault_cut(struct env_fault *fault);
+/* Did this thread meet the first failure? What follows in it builds on something that is not there.
+ */
+bool env_fault_met_here(struct env_fault *fault);
 
 #endif /* DBOS_TESTS_SUPPORT_ENV_FAULT_H */
