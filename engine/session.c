@@ -68,10 +68,15 @@ bool dbos_session_is_over(const struct dbos_session *session) {
     return session->state == DBOS_SESSION_OVER;
 }
 
+/* An open group must be allowed to go on, whatever is ahead of it: only its Sync lets it run. */
 bool dbos_session_wants_input(const struct dbos_session *session) {
     bool is_held = session->is_held && session->in_flight != 0;
+    bool is_open = session->group != NULL && session->group->request.statement_count != 0;
+    bool is_full =
+        session->unit_count >= DBOS_SESSION_UNITS_MAX ||
+        (session->last != NULL && session->last->bytes.size_bytes >= DBOS_SESSION_UNSENT_MAX);
     return session->state != DBOS_SESSION_OVER && session->waiting == NULL && !is_held &&
-           session->unit_count < DBOS_SESSION_UNITS_MAX;
+           (is_open || !is_full);
 }
 
 bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_t key) {

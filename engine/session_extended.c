@@ -492,9 +492,22 @@ static void on_sync(struct dbos_session *session) {
     dbos_session_put_ready(session);
 }
 
+/* What an open group has said already waits for its Sync: that is bounded, too. */
+static enum dbos_err check_backlog(const struct dbos_session *session, struct dbos_errinfo *info) {
+    if (session->group == NULL || session->last == NULL ||
+        session->last->bytes.size_bytes < DBOS_SESSION_UNSENT_MAX) {
+        return DBOS_OK;
+    }
+    return dbos_fail(info, DBOS_ERR_LIMIT, "too many messages before a Sync");
+}
+
 void dbos_session_extended(struct dbos_session *session, const struct dbos_wire_message *message) {
     struct dbos_errinfo info = {0};
-    enum dbos_err err = DBOS_OK;
+    enum dbos_err err = message->type == 'S' ? DBOS_OK : check_backlog(session, &info);
+    if (err != DBOS_OK) {
+        dbos_session_fail_extended(session, &info);
+        return;
+    }
     switch (message->type) {
     case 'P':
         err = on_parse(session, message->body, &info);
