@@ -1,4 +1,4 @@
-/* Hot rows of a complete segment to Parquet files, and the manifest that makes them count. */
+/* Hot rows to Parquet files, and the manifest that makes them count. */
 #include <stdio.h>
 
 #include "base/log.h"
@@ -229,9 +229,11 @@ static struct dbos_archive_relation *relation_at(struct dbos_archiver *archiver,
                                         : archiver->tables[i - DBOS_ARCHIVE_FIXED_COUNT];
 }
 
-enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
+enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, uint32_t next_segment,
+                                  struct dbos_errinfo *info) {
     const struct dbos_archive_span *span = &archiver->span;
     struct dbos_manifest_segment segment = {.segment = span->segment,
+                                            .next_segment = next_segment,
                                             .records = span->records,
                                             .first_position = span->first_position,
                                             .last_position = span->last_position,
@@ -254,8 +256,9 @@ enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, struct dbos_er
         err = dbos_archive_relation_cool(relation_at(archiver, i), info);
     }
     dbos_buf_fini(&line);
-    archiver->segments += err == DBOS_OK ? 1 : 0;
+    archiver->exports += err == DBOS_OK ? 1 : 0;
     archiver->files += err == DBOS_OK ? file_count : 0;
+    archiver->span = (struct dbos_archive_span){.segment = next_segment};
     return err;
 }
 
@@ -476,9 +479,9 @@ static enum dbos_err adopt_manifest(struct dbos_archiver *archiver, struct dbos_
         if (err != DBOS_OK) {
             return err;
         }
-        *out_segment = segment.segment + 1;
+        *out_segment = segment.next_segment;
         archiver->position = segment.records == 0 ? archiver->position : segment.last_position;
-        archiver->segments += known != NULL ? 1 : 0;
+        archiver->exports += known != NULL ? 1 : 0;
         text += line;
         left -= line;
     }
@@ -498,7 +501,7 @@ enum dbos_err dbos_archive_load_manifest(struct dbos_archiver *archiver, uint32_
         err = remove_strays(archiver, &known, info);
     }
     dbos_idmap_fini(&known);
-    if (err == DBOS_OK && *out_segment > 1) {
+    if (err == DBOS_OK && archiver->exports != 0) {
         err = dbos_archive_restore(archiver, info); /* now the tables are known */
     }
     if (err != DBOS_OK || !waits) {

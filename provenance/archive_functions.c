@@ -371,27 +371,30 @@ static void put_history_columns(struct making *making, struct dbos_buf *sql) {
         put_history_name(sql, def, i, "", i);
     }
     for (uint32_t i = 0; i < def->column_count; i++) {
-        dbos_sql_putf(sql, ", v.old_%u AS ", i);
+        dbos_sql_putf(sql, ", CASE WHEN v.op = 1 THEN NULL ELSE p.");
+        dbos_sql_put_ident(sql, table->columns[table->places[i]].name);
+        dbos_sql_putf(sql, " END AS ");
         put_history_name(sql, def, i, "old_", def->column_count);
     }
 }
 
+/* Only the order of versions goes through the window; large columns are joined, where a query wants
+ * them at all. */
 static enum dbos_err put_history(struct making *making, struct dbos_buf *sql, const char *block) {
-    const struct dbos_archive_relation *table = making->table;
+    const char *name = making->table->name;
     dbos_sql_putf(sql, "SELECT v.position, v.statement, v.ts, " OP_NAME(
                            "v") ", t.username, "
                                 "t.procedure, v.block AS block_id, v.pk");
     put_history_columns(making, sql);
-    dbos_sql_putf(sql, " FROM (SELECT h.*");
-    for (uint32_t i = 0; i < table->def->column_count; i++) {
-        dbos_sql_putf(sql, ", lag(h.");
-        dbos_sql_put_ident(sql, table->columns[table->places[i]].name);
-        dbos_sql_putf(sql, ") OVER w AS old_%u", i);
-    }
-    dbos_sql_putf(sql, " FROM arch.%s h WHERE true", table->name);
+    dbos_sql_putf(sql,
+                  " FROM (SELECT h.ord, lag(h.ord) OVER (PARTITION BY h.block ORDER BY h.ord) "
+                  "AS old_ord FROM arch.%s h WHERE true",
+                  name);
     enum dbos_err err = put_blocks(making, sql, "h", block);
-    dbos_sql_putf(sql, " WINDOW w AS (PARTITION BY h.block ORDER BY h.ord)) v "
-                       "LEFT JOIN arch.txn t USING (position) WHERE true");
+    dbos_sql_putf(sql,
+                  ") n JOIN arch.%s v ON v.ord = n.ord LEFT JOIN arch.%s p ON p.ord = n.old_ord "
+                  "LEFT JOIN arch.txn t ON t.position = v.position WHERE true",
+                  name, name);
     put_window(sql, "v", making);
     dbos_sql_putf(sql, " ORDER BY v.ord");
     return err;
@@ -646,13 +649,7 @@ static enum dbos_err put_starts(struct making *making, struct dbos_buf *sql, con
     return put_blocks(making, sql, "e", making->arguments[1]);
 }
 
-static bool stop_walk(void *arg) {
-    struct dbos_archiver *archiver = arg;
-    (void)pthread_mutex_lock(&archiver->question_mutex);
-    bool interrupted = archiver->interrupted;
-    (void)pthread_mutex_unlock(&archiver->question_mutex);
-    return interrupted;
-}
+static bool stop_walk(void *arg) { return dbos_archive_interrupted(arg); }
 
 /* Load what the walk can touch, and walk. */
 static enum dbos_err walk_events(struct making *making, struct dbos_walk *walk, bool backwards,

@@ -31,8 +31,8 @@ struct dbos_archive_procedure {
 
 /* What the segment being taken over has so far. */
 struct dbos_archive_span {
-    uint32_t segment; /* 0 = none yet */
-    uint64_t records;
+    uint32_t segment;
+    uint64_t records; /* since the last export */
     uint64_t first_position;
     uint64_t last_position;
     int64_t first_us;
@@ -46,12 +46,15 @@ struct dbos_archiver {
     char data_dir[DBOS_ARCHIVE_PATH_BYTES];
     char folder[DBOS_ARCHIVE_PATH_BYTES]; /* <data_dir>/archive */
     uint64_t rows_max;
+    uint64_t hot_bytes_max;
 
     duckdb_database database;
     duckdb_connection connection;   /* of taking over and exporting */
-    pthread_mutex_t question_mutex; /* guards `question` */
+    pthread_mutex_t question_mutex; /* guards the next three */
     duckdb_connection question;     /* of the query that runs, or NULL */
-    bool interrupted;               /* guarded, too: the query that runs shall end */
+    bool asking;                    /* a question is under way */
+    bool interrupted;               /* and shall end */
+    atomic_bool hurry;
 
     struct dbos_archive_relation fixed[DBOS_ARCHIVE_FIXED_COUNT];
     struct dbos_archive_relation **tables; /* by id, ascending */
@@ -73,7 +76,7 @@ struct dbos_archiver {
     struct dbos_archive_span span;
     uint64_t position; /* last one taken over */
     uint64_t records;
-    uint64_t segments;
+    uint64_t exports;
     uint64_t files;
     int manifest; /* file */
     uint64_t manifest_bytes;
@@ -106,12 +109,14 @@ struct dbos_archive_relation *dbos_archive_table(const struct dbos_archiver *arc
 /* -- archive_export.c: files
  * ----------------------------------------------------------------------- */
 
-/* Read the manifest, cut a torn line, remove files that it does not name; the spans and files that
- * it has come into the relations (made with `want_table`), the next segment into *out_segment. */
+/* Read the manifest, cut a torn line, remove files that it does not name; the files that it has
+ * come into the relations, its last position into the archiver, the segment to go on with into
+ * *out_segment. */
 enum dbos_err dbos_archive_load_manifest(struct dbos_archiver *archiver, uint32_t *out_segment,
                                          struct dbos_errinfo *info) DBOS_MUST_USE;
-/* The span is complete: hot rows to files, one line to the manifest, hot tables emptied. */
-enum dbos_err dbos_archive_export(struct dbos_archiver *archiver,
+/* Hot rows to files, one line to the manifest, hot tables emptied. What comes next is in
+ * `next_segment`. The span is empty afterwards. */
+enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, uint32_t next_segment,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* -- archive_restore.c: what was known before the restart, from the files
@@ -126,6 +131,11 @@ enum dbos_err dbos_archive_restore(struct dbos_archiver *archiver,
 /* Every view fresh: the next query sees all that was taken over. */
 enum dbos_err dbos_archive_refresh(struct dbos_archiver *archiver,
                                    struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Has the question that is under way been interrupted? */
+bool dbos_archive_interrupted(struct dbos_archiver *archiver);
+/* Advance for a question: it does not hurry, but it can be interrupted (CANCELED, not broken). */
+enum dbos_err dbos_archive_advance_for(struct dbos_archiver *archiver, uint64_t position,
+                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Runs what was built and frees the buffer. */
 enum dbos_err dbos_archive_run(const struct dbos_archiver *archiver, duckdb_connection connection,
                                struct dbos_buf *sql, struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -21,9 +21,11 @@ static void put_format(struct dbos_buf *line, const char *format, ...) {
 
 void dbos_manifest_begin(struct dbos_buf *line, const struct dbos_manifest_segment *segment) {
     put_format(line,
-               "{\"format\":%d,\"schema_version\":1,\"segment\":%u,\"records\":%llu,"
-               "\"first_position\":%llu,\"last_position\":%llu,",
-               DBOS_MANIFEST_FORMAT, segment->segment, (unsigned long long)segment->records,
+               "{\"format\":%d,\"schema_version\":1,\"segment\":%u,\"next_segment\":%u,"
+               "\"records\":%llu,",
+               DBOS_MANIFEST_FORMAT, segment->segment, segment->next_segment,
+               (unsigned long long)segment->records);
+    put_format(line, "\"first_position\":%llu,\"last_position\":%llu,",
                (unsigned long long)segment->first_position,
                (unsigned long long)segment->last_position);
     put_format(line, "\"first_us\":%lld,\"last_us\":%lld,\"files\":[", (long long)segment->first_us,
@@ -98,21 +100,23 @@ static bool get_string(const char *at, const char *end, const char *key, char *o
 enum dbos_err dbos_manifest_read(const char *line, size_t size_bytes,
                                  struct dbos_manifest_segment *out, struct dbos_errinfo *info) {
     const char *end = line + size_bytes;
-    uint64_t format = 0, segment = 0, first_us = 0, last_us = 0;
+    uint64_t format = 0, segment = 0, next = 0, first_us = 0, last_us = 0;
     if (!get_number(line, end, "format", &format) || format != DBOS_MANIFEST_FORMAT) {
         return dbos_fail(info, DBOS_ERR_FORMAT_VERSION, "archive manifest of format %llu",
                          (unsigned long long)format);
     }
     bool whole = get_number(line, end, "segment", &segment) &&
+                 get_number(line, end, "next_segment", &next) &&
                  get_number(line, end, "records", &out->records) &&
                  get_number(line, end, "first_position", &out->first_position) &&
                  get_number(line, end, "last_position", &out->last_position) &&
                  get_number(line, end, "first_us", &first_us) &&
                  get_number(line, end, "last_us", &last_us);
-    if (!whole || segment == 0 || segment >= UINT32_MAX) {
+    if (!whole || segment == 0 || next < segment || next > UINT32_MAX) {
         return dbos_fail(info, DBOS_ERR_CORRUPT, "a line of the archive manifest lacks its facts");
     }
     out->segment = (uint32_t)segment;
+    out->next_segment = (uint32_t)next;
     out->first_us = (int64_t)first_us;
     out->last_us = (int64_t)last_us;
     return DBOS_OK;

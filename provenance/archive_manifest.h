@@ -1,7 +1,8 @@
-/* MANIFEST.jsonl: one line for each exported segment; the line is the commit of its files.
+/* MANIFEST.jsonl: one line for each export; the line is the commit of its files, and says where the
+ * next one begins in the log.
  *
- *   {"format":1,"schema_version":1,"segment":3,"records":9,"first_position":1,"last_position":9,
- *    "first_us":…,"last_us":…,"files":[{"relation":"event","path":"event/day=…/part-….parquet",
+ *   {"format":1,"schema_version":1,"segment":3,"next_segment":4,"records":9,
+ *    "first_position":1,"last_position":9,"first_us":…,"last_us":…,"files":[{"relation":"event","path":"event/day=…/part-….parquet",
  *    "rows":5,"bytes":123,"min_position":1,"max_position":9,"xxh3":"0123456789abcdef"},…],
  *    "line_xxh3":"…"}
  *
@@ -19,6 +20,7 @@ enum { DBOS_MANIFEST_FORMAT = 1 };
 /* A line as it grows: begin, files, end. */
 struct dbos_manifest_segment {
     uint32_t segment;
+    uint32_t next_segment; /* what follows last_position is in this one or later */
     uint64_t records;
     uint64_t first_position;
     uint64_t last_position;

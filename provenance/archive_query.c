@@ -219,7 +219,7 @@ static enum dbos_err send_row(struct asking *asking, duckdb_data_chunk chunk, ui
 /* -- the statement
  * ---------------------------------------------------------------------------------- */
 
-static bool is_interrupted(struct dbos_archiver *archiver) {
+bool dbos_archive_interrupted(struct dbos_archiver *archiver) {
     (void)pthread_mutex_lock(&archiver->question_mutex);
     bool interrupted = archiver->interrupted;
     (void)pthread_mutex_unlock(&archiver->question_mutex);
@@ -227,9 +227,10 @@ static bool is_interrupted(struct dbos_archiver *archiver) {
 }
 
 static enum dbos_err check_interrupt(struct asking *asking) {
-    return is_interrupted(asking->archiver) ? dbos_fail(asking->info, DBOS_ERR_CANCELED,
-                                                        "canceling statement due to user request")
-                                            : DBOS_OK;
+    return dbos_archive_interrupted(asking->archiver)
+               ? dbos_fail(asking->info, DBOS_ERR_CANCELED,
+                           "canceling statement due to user request")
+               : DBOS_OK;
 }
 
 /* Prepare the one statement of `sql`, which must be a SELECT. */
@@ -406,12 +407,35 @@ static enum dbos_err answer(struct asking *asking, const struct dbos_archive_que
     return err;
 }
 
-/* The connection on which a question runs; NULL = none does. */
-static void set_question(struct dbos_archiver *archiver, duckdb_connection connection) {
+/* What an interrupt finds: whether a question is under way, and on which connection. */
+static void set_question(struct dbos_archiver *archiver, bool asking,
+                         duckdb_connection connection) {
     (void)pthread_mutex_lock(&archiver->question_mutex);
+    archiver->interrupted = archiver->interrupted && archiver->asking && asking;
+    archiver->asking = asking;
     archiver->question = connection;
-    archiver->interrupted = false;
     (void)pthread_mutex_unlock(&archiver->question_mutex);
+}
+
+/* On a connection of its own: its temporary tables end with it. */
+static enum dbos_err answer_on_connection(struct asking *asking,
+                                          const struct dbos_archive_question *question) {
+    struct dbos_archiver *archiver = asking->archiver;
+    if (archiver->duck->connect(archiver->database, &asking->connection) != DuckDBSuccess) {
+        return dbos_fail(asking->info, DBOS_ERR_ARCHIVE, "cannot connect to DuckDB");
+    }
+    dbos_buf_init(&asking->cells, archiver->alloc);
+    set_question(archiver, true, asking->connection);
+    enum dbos_err err = answer(asking, question);
+    set_question(archiver, true, NULL);
+    if (asking->prepared != NULL) {
+        archiver->duck->destroy_prepare(&asking->prepared);
+    }
+    archiver->duck->disconnect(&asking->connection);
+    dbos_buf_fini(&asking->cells);
+    dbos_give(archiver->alloc, asking->row);
+    dbos_give(archiver->alloc, asking->starts);
+    return err;
 }
 
 enum dbos_err dbos_archiver_query(struct dbos_archiver *archiver,
@@ -422,32 +446,22 @@ enum dbos_err dbos_archiver_query(struct dbos_archiver *archiver,
                             .duck = archiver->duck,
                             .sink = sink,
                             .info = info == NULL ? &own : info};
-    enum dbos_err err = dbos_archive_refresh(archiver, asking.info);
-    if (err != DBOS_OK) {
-        return err;
+    set_question(archiver, true, NULL);
+    enum dbos_err err = dbos_archive_advance_for(archiver, question->position, asking.info);
+    if (err == DBOS_OK) {
+        err = dbos_archive_refresh(archiver, asking.info);
     }
-    /* A connection of its own: its temporary tables end with it. */
-    if (archiver->duck->connect(archiver->database, &asking.connection) != DuckDBSuccess) {
-        return dbos_fail(info, DBOS_ERR_ARCHIVE, "cannot connect to DuckDB");
+    if (err == DBOS_OK) {
+        err = answer_on_connection(&asking, question);
     }
-    dbos_buf_init(&asking.cells, archiver->alloc);
-    set_question(archiver, asking.connection);
-    err = answer(&asking, question);
-    set_question(archiver, NULL);
-    if (asking.prepared != NULL) {
-        archiver->duck->destroy_prepare(&asking.prepared);
-    }
-    archiver->duck->disconnect(&asking.connection);
-    dbos_buf_fini(&asking.cells);
-    dbos_give(archiver->alloc, asking.row);
-    dbos_give(archiver->alloc, asking.starts);
+    set_question(archiver, false, NULL);
     return err;
 }
 
 void dbos_archiver_interrupt(struct dbos_archiver *archiver) {
     (void)pthread_mutex_lock(&archiver->question_mutex);
+    archiver->interrupted = archiver->asking;
     if (archiver->question != NULL) {
-        archiver->interrupted = true;
         archiver->duck->interrupt(archiver->question);
     }
     (void)pthread_mutex_unlock(&archiver->question_mutex);

@@ -511,6 +511,7 @@ void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t col
                             const void *data, size_t size_bytes) {
     relation->duck->vector_assign_string_element_len(relation->vectors[column], relation->row,
                                                      size_bytes == 0 ? "" : data, size_bytes);
+    relation->hot_bytes += size_bytes;
 }
 
 /* The chunk's rows go to the appender. */
@@ -552,6 +553,7 @@ enum dbos_err dbos_archive_relation_flush(struct dbos_archive_relation *relation
 enum dbos_err dbos_archive_relation_cool(struct dbos_archive_relation *relation,
                                          struct dbos_errinfo *info) {
     close_writer(relation);
+    relation->hot_bytes = 0;
     if (!relation->hot) {
         return DBOS_OK;
     }

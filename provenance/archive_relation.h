@@ -142,6 +142,7 @@ struct dbos_archive_relation {
     /* The hot table and the chunk being filled. */
     bool hot;
     bool view_stale;
+    uint64_t hot_bytes; /* of texts and blobs put since it was cool */
     duckdb_appender appender;
     duckdb_data_chunk chunk;
     uint32_t row;

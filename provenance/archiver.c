@@ -10,6 +10,7 @@ enum {
     THREADS_DEFAULT = 2,
     MEMORY_MB_DEFAULT = 1024,
     ROWS_MAX_DEFAULT = 10000000,
+    HOT_BYTES_DEFAULT = 256 * 1048576,
     RETRY_US = 20000,  /* a batch that is durable is readable at once; a slow disk cache … */
     RETRIES_MAX = 250, /* … gets five seconds */
 };
@@ -110,6 +111,7 @@ static enum dbos_err open_sources(struct dbos_archiver *archiver, struct dbos_er
     uint32_t segment = 1;
     enum dbos_err err = dbos_archive_load_manifest(archiver, &segment, info);
     if (err == DBOS_OK) {
+        archiver->span.segment = segment;
         err = dbos_log_reader_open(archiver->alloc, archiver->env, archiver->data_dir, segment, 0,
                                    &archiver->reader, info);
     }
@@ -173,6 +175,8 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
     archiver->env = options->env;
     archiver->duck = options->duck;
     archiver->rows_max = options->rows_max == 0 ? ROWS_MAX_DEFAULT : options->rows_max;
+    archiver->hot_bytes_max =
+        options->hot_bytes_max == 0 ? HOT_BYTES_DEFAULT : options->hot_bytes_max;
     archiver->manifest = -1;
     archiver->names_stale = true;
     (void)pthread_mutex_init(&archiver->question_mutex, NULL);
@@ -236,27 +240,47 @@ void dbos_archiver_close(struct dbos_archiver *archiver) {
 /* -- taking over
  * -------------------------------------------------------------------------------------- */
 
+/* Texts and blobs that wait for their files. A segment may name far more bytes than it has: large
+ * values lie in blob segments. */
+static uint64_t hot_bytes(const struct dbos_archiver *archiver) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT; i++) {
+        bytes += archiver->fixed[i].hot_bytes;
+    }
+    for (uint32_t i = 0; i < archiver->table_count; i++) {
+        bytes += archiver->tables[i]->hot_bytes;
+    }
+    return bytes;
+}
+
 static enum dbos_err take_batch(struct dbos_archiver *archiver, const struct dbos_batch *batch,
                                 struct dbos_errinfo *info) {
     enum dbos_err err = DBOS_OK;
-    if (archiver->span.segment != 0 && archiver->span.segment != batch->segment) {
-        err = dbos_archive_export(archiver, info);
-        archiver->span = (struct dbos_archive_span){.segment = 0};
+    if (batch->last_position <= archiver->position) {
+        return DBOS_OK; /* exported before a restart, from a segment that was not sealed */
     }
-    archiver->span.segment = batch->segment;
+    if (archiver->span.segment != batch->segment) {
+        err = dbos_archive_export(archiver, batch->segment, info); /* the old one is sealed */
+    }
     size_t cursor = 0, size_bytes;
     const uint8_t *record;
     while (err == DBOS_OK && (record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
         err = dbos_archive_ingest(archiver, record, size_bytes, info);
     }
+    if (err == DBOS_OK && hot_bytes(archiver) > archiver->hot_bytes_max) {
+        err = dbos_archive_export(archiver, batch->segment, info);
+    }
     return err;
 }
 
-/* Batches until the reader has no more. */
-static enum dbos_err take_available(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
+/* Batches until the reader has no more, or `stop` says so. */
+static enum dbos_err take_available(struct dbos_archiver *archiver,
+                                    bool (*stop)(struct dbos_archiver *archiver),
+                                    struct dbos_errinfo *info) {
     struct dbos_batch batch;
-    enum dbos_read_result result;
-    while ((result = dbos_log_reader_next(archiver->reader, &batch, info)) == DBOS_READ_BATCH) {
+    enum dbos_read_result result = DBOS_READ_END;
+    while (!stop(archiver) &&
+           (result = dbos_log_reader_next(archiver->reader, &batch, info)) == DBOS_READ_BATCH) {
         enum dbos_err err = take_batch(archiver, &batch, info);
         if (err != DBOS_OK) {
             return err;
@@ -268,22 +292,32 @@ static enum dbos_err take_available(struct dbos_archiver *archiver, struct dbos_
     return DBOS_OK;
 }
 
-enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t durable,
-                                    struct dbos_errinfo *info) {
+/* Up to `durable`; what is durable is readable at once, a slow file system gets some time. */
+static enum dbos_err take_until(struct dbos_archiver *archiver, uint64_t durable,
+                                bool (*stop)(struct dbos_archiver *archiver),
+                                struct dbos_errinfo *info) {
+    dbos_log_reader_set_durable(archiver->reader, durable);
+    enum dbos_err err = take_available(archiver, stop, info);
+    for (uint32_t i = 0;
+         err == DBOS_OK && archiver->position < durable && !stop(archiver) && i < RETRIES_MAX;
+         i++) {
+        archiver->env->ops->sleep_us(archiver->env, RETRY_US);
+        err = take_available(archiver, stop, info);
+    }
+    if (err == DBOS_OK && archiver->position < durable && !stop(archiver)) {
+        err = dbos_fail(info, DBOS_ERR_ARCHIVE, "the log ends at position %llu, not at %llu",
+                        (unsigned long long)archiver->position, (unsigned long long)durable);
+    }
+    return err;
+}
+
+static enum dbos_err advance(struct dbos_archiver *archiver, uint64_t durable,
+                             bool (*stop)(struct dbos_archiver *archiver),
+                             struct dbos_errinfo *info) {
     struct dbos_errinfo own = {.code = DBOS_OK};
     enum dbos_err err = archiver->broken.code;
     if (err == DBOS_OK && durable > archiver->position) {
-        dbos_log_reader_set_durable(archiver->reader, durable);
-        err = take_available(archiver, &own);
-        for (uint32_t i = 0; err == DBOS_OK && archiver->position < durable && i < RETRIES_MAX;
-             i++) {
-            archiver->env->ops->sleep_us(archiver->env, RETRY_US);
-            err = take_available(archiver, &own);
-        }
-        if (err == DBOS_OK && archiver->position < durable) {
-            err = dbos_fail(&own, DBOS_ERR_ARCHIVE, "the log ends at position %llu, not at %llu",
-                            (unsigned long long)archiver->position, (unsigned long long)durable);
-        }
+        err = take_until(archiver, durable, stop, &own);
         if (err != DBOS_OK) {
             archiver->broken = own;
             archiver->broken.code = err;
@@ -296,11 +330,30 @@ enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t dur
     return err;
 }
 
+static bool is_hurried(struct dbos_archiver *archiver) { return atomic_load(&archiver->hurry); }
+
+enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t durable,
+                                    struct dbos_errinfo *info) {
+    return advance(archiver, durable, is_hurried, info);
+}
+
+void dbos_archiver_set_hurry(struct dbos_archiver *archiver, bool hurry) {
+    atomic_store(&archiver->hurry, hurry);
+}
+
+enum dbos_err dbos_archive_advance_for(struct dbos_archiver *archiver, uint64_t position,
+                                       struct dbos_errinfo *info) {
+    enum dbos_err err = advance(archiver, position, dbos_archive_interrupted, info);
+    return err == DBOS_OK && archiver->position < position
+               ? dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request")
+               : err;
+}
+
 uint64_t dbos_archiver_position(const struct dbos_archiver *archiver) { return archiver->position; }
 
 void dbos_archiver_stats(const struct dbos_archiver *archiver, struct dbos_archiver_stats *out) {
     *out = (struct dbos_archiver_stats){
-        .records = archiver->records, .segments = archiver->segments, .files = archiver->files};
+        .records = archiver->records, .exports = archiver->exports, .files = archiver->files};
 }
 
 /* -- views

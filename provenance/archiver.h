@@ -5,12 +5,13 @@
  *                                             ▲
  *                                   prov_…(), dbos_as_of(), prov.* : one SELECT at a time
  *
- * A segment is sealed when the log has gone on to the next one. Its rows are then written to files,
- * the files synced and renamed, and one line appended to the manifest and synced: that line is the
- * commit. At open, files that no line names are removed and reading starts at the segment after the
- * last line, so each record is in exactly one file or in the hot tables, whatever was killed when.
+ * A segment is sealed when the log has gone on to the next one. Its rows are then written to files
+ * (of a segment with many large values: earlier, in parts), the files synced and renamed, and one
+ * line appended to the manifest and synced: that line is the commit. At open, files that no line
+ * names are removed and reading starts where the last line says, so each record is in exactly one
+ * file of each relation or in the hot tables, whatever was killed when.
  *
- * Thread: one, the archiver's; dbos_archiver_interrupt() by any.
+ * Thread: one, the archiver's; dbos_archiver_interrupt() and dbos_archiver_set_hurry() by any.
  * Memory: from the allocator given at open; DuckDB's within the limit given. */
 #ifndef DBOS_PROVENANCE_ARCHIVER_H
 #define DBOS_PROVENANCE_ARCHIVER_H
@@ -28,6 +29,9 @@ struct dbos_archiver_options {
     uint32_t threads;   /* of DuckDB; 0 = 2 */
     uint32_t memory_mb; /* of DuckDB; 0 = 1024 */
     uint64_t rows_max;  /* of an answer; 0 = 10 million */
+    /* Rows are exported before their segment is sealed when their texts and blobs are more than
+     * this; 0 = 256 MiB. */
+    uint64_t hot_bytes_max;
 };
 
 /* Open or create <data_dir>/archive and make it whole.
@@ -38,8 +42,9 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 void dbos_archiver_close(struct dbos_archiver *archiver);
 
-/* Take over what the log has up to `durable`, exporting segments that are sealed. After an error
- * the archiver is broken: every later call returns the same error.
+/* Take over what the log has up to `durable`, exporting segments that are sealed. It returns early,
+ * between two batches, while dbos_archiver_set_hurry() says so. After an error the archiver
+ * is broken: every later call returns the same error.
  * Errors: CORRUPT, FORMAT_VERSION, IO, DISK_FULL, NOMEM, ARCHIVE. */
 enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t durable,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
@@ -55,18 +60,21 @@ struct dbos_archive_sink {
                          struct dbos_errinfo *info);
     void *arg;
 };
-/* Answer one SELECT with everything that was taken over. Errors: those of the statement, with
- * SQLSTATE and position; HISTORY_HORIZON; LIMIT; CANCELED (interrupted); what the sink returned. */
+/* Take over everything up to question->position, then answer the SELECT with all that was taken
+ * over. Errors: those of the statement, with SQLSTATE and position; HISTORY_HORIZON; LIMIT;
+ * CANCELED (interrupted); those of advancing; what the sink returned. */
 enum dbos_err dbos_archiver_query(struct dbos_archiver *archiver,
                                   const struct dbos_archive_question *question,
                                   const struct dbos_archive_sink *sink,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Stop the query that runs now, if any. */
 void dbos_archiver_interrupt(struct dbos_archiver *archiver);
+/* Somebody waits: an advance that runs, or comes, returns soon, until it is set to false. */
+void dbos_archiver_set_hurry(struct dbos_archiver *archiver, bool hurry);
 
 struct dbos_archiver_stats {
-    uint64_t records;  /* taken over since open */
-    uint64_t segments; /* exported, over all time */
+    uint64_t records; /* taken over since open */
+    uint64_t exports; /* lines of the manifest */
     uint64_t files;
 };
 void dbos_archiver_stats(const struct dbos_archiver *archiver, struct dbos_archiver_stats *out);

@@ -614,7 +614,7 @@ enum dbos_read_result dbos_log_reader_next(struct dbos_log_reader *reader, struc
                 continue;
             }
         }
-        if (out->last_position > reader->durable) {
+        if (out->first_position > reader->durable) {
             return DBOS_READ_END;
         }
         move_behind(reader, out);

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,15 +23,16 @@
 #include "provenance/archiver.h"
 
 enum {
-    POLL_MS = 50,            /* how late a deadline may be noticed */
+    POLL_MS = 50, /* how late a deadline may be noticed */
+    NICENESS = 10,
     ROWS_FLUSH_BYTES = 65536 /* of one ROWS frame */
 };
 
 struct inbox {
     pthread_mutex_t mutex;
     pthread_cond_t arrived;
-    struct dbos_archiver *archiver; /* NULL until it is open */
-    bool ended;                     /* the socket closed */
+    struct dbos_archiver *archiver;
+    bool ended; /* the socket closed */
     uint64_t durable;
     bool has_question;
     uint32_t question_id;
@@ -80,7 +82,7 @@ static void watch_question(struct program *program) {
         inbox->timed_out = true;
     }
     bool stop = inbox->answering && (inbox->timed_out || inbox->cancelled);
-    if (stop && inbox->archiver != NULL) {
+    if (stop) {
         dbos_archiver_interrupt(inbox->archiver);
     }
     (void)pthread_mutex_unlock(&inbox->mutex);
@@ -124,6 +126,7 @@ static void take_frame(struct program *program, const struct dbos_archive_frame 
         inbox->cancelled = false;
         inbox->timed_out = false;
         inbox->has_question = true;
+        dbos_archiver_set_hurry(inbox->archiver, true);
     }
     (void)pthread_cond_signal(&inbox->arrived);
     (void)pthread_mutex_unlock(&inbox->mutex);
@@ -157,7 +160,8 @@ static void *reader_main(void *arg) {
     (void)pthread_mutex_lock(&program->inbox.mutex);
     program->inbox.ended = true;
     program->inbox.cancelled = true;
-    if (program->inbox.answering && program->inbox.archiver != NULL) {
+    dbos_archiver_set_hurry(program->inbox.archiver, true);
+    if (program->inbox.answering) {
         dbos_archiver_interrupt(program->inbox.archiver);
     }
     (void)pthread_cond_signal(&program->inbox.arrived);
@@ -224,11 +228,8 @@ static enum dbos_err ask(struct answer *answer, struct dbos_arena *arena,
                                                   : program->env->ops->mono_ns(program->env) +
                                                         question.timeout_us * 1000;
     (void)pthread_mutex_unlock(&inbox->mutex);
-    err = dbos_archiver_advance(inbox->archiver, question.position, info);
-    if (err == DBOS_OK) {
-        struct dbos_archive_sink sink = {answer_columns, answer_row, answer};
-        err = dbos_archiver_query(inbox->archiver, &question, &sink, info);
-    }
+    struct dbos_archive_sink sink = {answer_columns, answer_row, answer};
+    err = dbos_archiver_query(inbox->archiver, &question, &sink, info);
     (void)pthread_mutex_lock(&inbox->mutex);
     inbox->answering = false;
     if (err == DBOS_ERR_CANCELED && inbox->timed_out) {
@@ -282,15 +283,17 @@ static void work(struct program *program) {
             inbox->question = swap;
             inbox->has_question = false;
         }
+        dbos_archiver_set_hurry(inbox->archiver, false);
         (void)pthread_mutex_unlock(&inbox->mutex);
         if (ended) {
             break;
         }
-        struct dbos_errinfo info;
-        enum dbos_err err = dbos_archiver_advance(inbox->archiver, durable, &info);
         if (ask_now) {
             answer_question(program, id, &question);
-        } else if (err != DBOS_OK) {
+            continue;
+        }
+        struct dbos_errinfo info;
+        if (dbos_archiver_advance(inbox->archiver, durable, &info) != DBOS_OK) {
             break; /* it was said in the log; dbosd starts a fresh one */
         }
     }
@@ -366,6 +369,7 @@ int main(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole group; dbosd closes the socket */
     (void)prctl(PR_SET_NAME, "dbos-archiver");
+    (void)setpriority(PRIO_PROCESS, 0, NICENESS); /* partitions and the log go first */
     dbos_alloc_init(&program.alloc, "archiver", 0);
     (void)pthread_mutex_init(&program.inbox.mutex, NULL);
     (void)pthread_cond_init(&program.inbox.arrived, NULL);

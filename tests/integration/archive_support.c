@@ -4,14 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-void test_archive_open(struct test_archive *t, const char *dir) {
+void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_bytes_max) {
     const char *paths[] = {getenv("DBOS_DUCKDB_LIBRARY"),
                            DBOS_SOURCE_DIR "/third_party/duckdb/libduckdb.so"};
     memset(t, 0, sizeof *t);
     dbos_alloc_init(&t->alloc, "archive", 0);
     DBOS_CHECK(dbos_duckdb_open(&t->alloc, paths, 2, &t->duck, &t->info) == DBOS_OK);
     struct dbos_archiver_options options = {
-        .env = dbos_env_posix(), .duck = t->duck, .data_dir = dir, .memory_mb = 512};
+        .env = dbos_env_posix(),
+        .duck = t->duck,
+        .data_dir = dir,
+        .memory_mb = 512,
+        .hot_bytes_max = hot_bytes_max,
+    };
     if (dbos_archiver_open(&t->alloc, &options, &t->archiver, &t->info) != DBOS_OK) {
         (void)fprintf(stderr, "archive: %s %s\n", t->info.message, t->info.detail);
         abort();

@@ -17,7 +17,8 @@ struct test_archive {
     size_t text_bytes;
 };
 
-void test_archive_open(struct test_archive *t, const char *dir);
+/* hot_bytes_max: 0 = the default. */
+void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_bytes_max);
 void test_archive_close(struct test_archive *t);
 
 /* Ask `sql`, in which dbos_call_0 stands for function(arguments…; NULL ends them). The answer: a

@@ -84,7 +84,7 @@ static void open_scene(struct scene *scene) {
     test_dir_make(scene->dir, sizeof scene->dir);
     cr_assert_eq(test_node_open(&scene->node, scene->dir, 3), DBOS_OK);
     play(&scene->node);
-    test_archive_open(&scene->archive, scene->dir);
+    test_archive_open(&scene->archive, scene->dir, 0);
     struct dbos_errinfo info;
     cr_assert_eq(dbos_archiver_advance(scene->archive.archiver, 8, &info), DBOS_OK, "%s",
                  info.message);

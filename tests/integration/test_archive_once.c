@@ -94,23 +94,52 @@ Test(archive_once, sealed_segments_become_files_and_a_restart_goes_on) {
     test_dir_make(dir, sizeof dir);
     cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
     uint64_t last = fill(&node);
-    test_archive_open(&archive, dir);
+    test_archive_open(&archive, dir, 0);
     advance(&archive, last);
     expect_once(&archive, last);
     dbos_archiver_stats(archive.archiver, &stats);
-    cr_expect_geq(stats.segments, 2);
+    cr_expect_geq(stats.exports, 2);
     cr_expect_eq(stats.records, last);
-    uint64_t segments = stats.segments, files = stats.files;
+    uint64_t exports = stats.exports, files = stats.files;
     test_archive_close(&archive);
 
-    test_archive_open(&archive, dir);
+    test_archive_open(&archive, dir, 0);
     cr_expect_gt(dbos_archiver_position(archive.archiver), 0);
     advance(&archive, last);
     expect_once(&archive, last);
     dbos_archiver_stats(archive.archiver, &stats);
-    cr_expect_eq(stats.segments, segments);
+    cr_expect_eq(stats.exports, exports);
     cr_expect_eq(stats.files, files);
     cr_expect_lt(stats.records, last); /* the sealed ones were not read again */
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
+Test(archive_once, many_large_values_are_exported_before_their_segment_is_sealed) {
+    char dir[64];
+    struct test_node node;
+    struct test_archive archive;
+    struct dbos_archiver_stats stats;
+    uint64_t exports = 0;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
+    uint64_t last = fill(&node);
+    for (uint64_t part = 1; part <= 4; part++) { /* and a restart after each quarter */
+        test_archive_open(&archive, dir, 1);
+        advance(&archive, last * part / 4);
+        dbos_archiver_stats(archive.archiver, &stats);
+        cr_expect_geq(stats.exports, exports);
+        cr_expect(part == 1 || stats.records < last, "not from the beginning");
+        exports = stats.exports;
+        if (part == 4) {
+            expect_once(&archive, last);
+        }
+        test_archive_close(&archive);
+    }
+    test_archive_open(&archive, dir, 0);
+    cr_expect_eq(dbos_archiver_position(archive.archiver), last, "the tail was exported, too");
+    expect_once(&archive, last);
     test_archive_close(&archive);
     test_node_close(&node);
     test_dir_remove(dir);
@@ -123,7 +152,7 @@ Test(archive_once, strays_and_a_torn_manifest_line_are_removed) {
     test_dir_make(dir, sizeof dir);
     cr_assert_eq(test_node_open(&node, dir, 2), DBOS_OK);
     uint64_t last = fill(&node);
-    test_archive_open(&archive, dir);
+    test_archive_open(&archive, dir, 0);
     advance(&archive, last);
     test_archive_close(&archive);
 
@@ -138,7 +167,7 @@ Test(archive_once, strays_and_a_torn_manifest_line_are_removed) {
         "cp $f part-99999999-1-2.parquet.tmp; done",
         dir);
     cr_assert_eq(system(path), 0);
-    test_archive_open(&archive, dir);
+    test_archive_open(&archive, dir, 0);
     advance(&archive, last);
     expect_once(&archive, last);
     test_archive_close(&archive);
@@ -202,7 +231,7 @@ Test(archive_once, a_killed_archiver_loses_and_repeats_nothing) {
         cr_expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "it ran until the kill");
         (void)close(socket);
     }
-    test_archive_open(&archive, dir);
+    test_archive_open(&archive, dir, 0);
     advance(&archive, last);
     expect_once(&archive, last);
     test_archive_close(&archive);
