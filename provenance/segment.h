@@ -95,8 +95,8 @@ bool dbos_log_reader_header(const struct dbos_log_reader *reader, struct dbos_se
  * newest segment is END. */
 void dbos_log_reader_strict(struct dbos_log_reader *reader);
 /* A follower does not pass the batch that has this position (the writer's watermark, or one below
- * it: a batch becomes durable as a whole; UINT64_MAX, as at open: none), and up to it everything must
- * be readable: what is not there is CORRUPT. */
+ * it: a batch becomes durable as a whole; UINT64_MAX, as at open: none), and up to it everything
+ * must be readable: what is not there is CORRUPT. */
 void dbos_log_reader_set_durable(struct dbos_log_reader *reader, uint64_t position);
 /* Where the next batch will be looked for. */
 void dbos_log_reader_place(const struct dbos_log_reader *reader, uint32_t *out_segment,
