@@ -2,9 +2,10 @@
  * next one begins in the log.
  *
  *   {"format":1,"schema_version":1,"segment":3,"next_segment":4,"records":9,
- *    "first_position":1,"last_position":9,"first_us":…,"last_us":…,"files":[{"relation":"event","path":"event/day=…/part-….parquet",
- *    "rows":5,"bytes":123,"min_position":1,"max_position":9,"xxh3":"0123456789abcdef"},…],
- *    "line_xxh3":"…"}
+ *    "first_position":1,"last_position":9,"first_us":17,"last_us":18,
+ *    "files":[{"relation":"event","path":"event/day=2026-01-31/part-00000003-1-9.parquet",
+ *              "rows":5,"bytes":123,"min_position":1,"max_position":9,"xxh3":"0123456789abcdef"}],
+ *    "line_xxh3":"0123456789abcdef"}
  *
  * on one line. line_xxh3 is XXH3-64 of the bytes before `,"line_xxh3"`: a line that does not have
  * it, or has no newline, was being written when the process ended, and is cut.

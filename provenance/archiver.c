@@ -1,5 +1,6 @@
 #include "provenance/archiver.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -151,16 +152,16 @@ static enum dbos_err open_parts(struct dbos_archiver *archiver,
 /* DuckDB wants absolute paths for its allowed directories to match. */
 static enum dbos_err set_paths(struct dbos_archiver *archiver, const char *data_dir,
                                struct dbos_errinfo *info) {
-    char *absolute = realpath(data_dir, NULL);
-    if (absolute == NULL) {
+    char absolute[PATH_MAX];
+    if (realpath(data_dir, absolute) == NULL) {
         return dbos_fail(info, DBOS_ERR_IO, "cannot open the data directory %s", data_dir);
     }
-    int length = snprintf(archiver->data_dir, sizeof archiver->data_dir, "%s", absolute);
-    int folder = snprintf(archiver->folder, sizeof archiver->folder, "%s/archive", absolute);
-    free(absolute);
-    return length < 0 || folder < 0 || (size_t)folder >= sizeof archiver->folder
-               ? dbos_fail(info, DBOS_ERR_LIMIT, "the path of the data directory is too long")
-               : DBOS_OK;
+    if (strlen(absolute) + sizeof "/archive" > sizeof archiver->folder) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "the path of the data directory is too long");
+    }
+    (void)snprintf(archiver->data_dir, sizeof archiver->data_dir, "%.1000s", absolute);
+    (void)snprintf(archiver->folder, sizeof archiver->folder, "%.1000s/archive", absolute);
+    return DBOS_OK;
 }
 
 enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
