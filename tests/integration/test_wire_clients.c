@@ -182,7 +182,6 @@ Test(wire_clients, the_start_up_takes_a_database_and_settings_and_refuses_others
     start(&node, 0);
     expect_refused(&node, "dbname=other", "database \"other\" does not exist");
     expect_refused(&node, "options='-c nope=1'", "unrecognized configuration parameter");
-    expect_refused(&node, "user=''", "");
     expect_refused(&node, "replication=true", "not supported");
     PGconn *conn = connect_to(&node, "options='-c statement_timeout=7s' application_name=me");
     cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%s", PQerrorMessage(conn));
