@@ -328,8 +328,8 @@ static void explain_prediction(const struct demo *demo) {
                  "that the model was trained on, and who brought them):\n");
     (void)snprintf(sql, sizeof sql,
                    "SELECT depth, table_name, count(*) AS rows, username, procedure FROM "
-                   "prov_upstream('predictions', '(%u,%u)') GROUP BY ALL ORDER BY depth, "
-                   "table_name",
+                   "prov_upstream('predictions', '(%u,%u)') GROUP BY depth, table_name, username, "
+                   "procedure ORDER BY depth, table_name",
                    batch, image);
     print_rows(conn, sql);
     (void)printf("  provenance answered in %.2f s\n", seconds(demo) - start);
