@@ -45,6 +45,7 @@ enum dbos_statement_kind dbos_script_kind(const struct dbos_script *script, uint
 /* The text of one statement without leading blanks and its semicolon; and the offset in characters of
  * its first character in the whole text (positions of errors are relative to the whole text). */
 struct dbos_bytes dbos_script_text(const struct dbos_script *script, uint32_t statement);
+uint32_t dbos_script_position(const struct dbos_script *script, uint32_t statement);
 
 /* SET: name (lower case) and value ("" + is_reset for RESET and DEFAULT). SHOW: name. Borrowed. */
 struct dbos_setting_change {
@@ -98,6 +99,13 @@ enum dbos_err dbos_plan_make(struct dbos_alloc *alloc, struct dbos_catalog *cata
                              struct dbos_procs *procs, struct dbos_script *script,
                              uint32_t statement, const enum dbos_type *hints, uint32_t hint_count,
                              struct dbos_plan **out, struct dbos_errinfo *info) DBOS_MUST_USE;
+/* The same for a statement of a procedure, which may write dbos.model and dbos.model_chunk, and may
+ * not call another procedure (0A000). */
+enum dbos_err dbos_plan_make_in_procedure(struct dbos_alloc *alloc, struct dbos_catalog *catalog,
+                                          struct dbos_procs *procs, struct dbos_script *script,
+                                          uint32_t statement, const enum dbos_type *hints,
+                                          uint32_t hint_count, struct dbos_plan **out,
+                                          struct dbos_errinfo *info) DBOS_MUST_USE;
 struct dbos_plan *dbos_plan_ref(struct dbos_plan *plan);
 void dbos_plan_unref(struct dbos_plan *plan);
 enum dbos_statement_kind dbos_plan_kind(const struct dbos_plan *plan);

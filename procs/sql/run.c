@@ -1,0 +1,68 @@
+/* Running a plan. */
+#include "procs/sql/run.h"
+
+enum { CLOCK_INTERVAL = 256 }; /* calls of one loop between two looks at the clock */
+
+enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
+                            struct dbos_errinfo *info) {
+    if (run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed) != 0) {
+        return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
+    }
+    if (run->deadline_ns != 0 && (*counter)++ % CLOCK_INTERVAL == 0 &&
+        run->env->ops->mono_ns(run->env) > run->deadline_ns) {
+        return dbos_fail(info, DBOS_ERR_TIMEOUT, "canceling statement due to statement timeout");
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err run_kind(struct dbos_runner *runner) {
+    switch (runner->plan->kind) {
+    case DBOS_STATEMENT_SELECT:
+        return dbos_run_select(runner, &runner->plan->select, runner->sink);
+    case DBOS_STATEMENT_INSERT:
+        return dbos_run_insert(runner);
+    case DBOS_STATEMENT_UPDATE:
+        return dbos_run_update(runner);
+    case DBOS_STATEMENT_DELETE:
+        return dbos_run_delete(runner);
+    case DBOS_STATEMENT_CALL:
+        return dbos_run_call(runner);
+    case DBOS_STATEMENT_DDL:
+        return dbos_run_ddl(runner);
+    case DBOS_STATEMENT_EMPTY:
+    case DBOS_STATEMENT_SET:
+    case DBOS_STATEMENT_SHOW:
+    case DBOS_STATEMENT_ARCHIVE:
+    case DBOS_STATEMENT_SYSTEM:
+        break;
+    }
+    DBOS_CHECK(!"this kind of statement has no plan");
+    return DBOS_ERR_INTERNAL;
+}
+
+enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run *run,
+                            const struct dbos_datum *parameters, uint32_t count,
+                            struct dbos_sink *sink, uint64_t *out_rows,
+                            struct dbos_errinfo *info) {
+    *out_rows = 0;
+    DBOS_CHECK(count >= plan->parameter_count);
+    DBOS_CHECK(sink != NULL || plan->column_count == 0);
+    if (plan->catalog->version != dbos_txn_catalog(run->txn)->version) {
+        return dbos_fail(info, DBOS_ERR_STALE_PLAN, "the plan is older than the catalogue");
+    }
+    struct dbos_alloc *alloc = dbos_txn_arena(run->txn)->alloc;
+    struct dbos_runner runner = {
+        .plan = plan, .run = run, .parameters = parameters, .sink = sink, .info = info};
+    dbos_arena_init(&runner.keep, alloc, 0);
+    dbos_arena_init(&runner.scratch, alloc, 0);
+    runner.eval = (struct dbos_eval){
+        .run = run, .arena = &runner.scratch, .parameters = parameters, .info = info};
+    if (plan->kind != DBOS_STATEMENT_CALL) {
+        dbos_txn_statement(run->txn, plan->statement_id, dbos_plan_text(plan));
+    }
+    enum dbos_err err = run_kind(&runner);
+    *out_rows = runner.rows;
+    dbos_arena_fini(&runner.scratch);
+    dbos_arena_fini(&runner.keep);
+    return err;
+}
