@@ -587,13 +587,14 @@ bool dbos_net_drain(struct dbos_net *net, uint32_t timeout_ms) {
 }
 
 void dbos_net_stop(struct dbos_net *net) {
-    if (!net->is_running) {
-        return;
+    if (net->is_running) {
+        atomic_store(&net->stopping, 1);
+        dbos_queue_wake(&net->done);
+        (void)pthread_join(net->thread, NULL);
+        net->is_running = false;
     }
-    atomic_store(&net->stopping, 1);
-    dbos_queue_wake(&net->done);
-    (void)pthread_join(net->thread, NULL);
-    net->is_running = false;
+    dbos_session_pool_close(net->pool);
+    net->pool = NULL;
 }
 
 void dbos_net_close(struct dbos_net *net) {

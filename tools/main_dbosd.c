@@ -209,17 +209,19 @@ static enum dbos_err run(struct dbos_alloc *alloc, const struct arguments *argum
     err = dbos_net_open(alloc, engine, &arguments->net, &net, info);
     if (err == DBOS_OK) {
         err = dbos_engine_start(engine, dbos_net_durable, net, info);
-    }
-    if (err == DBOS_OK) {
-        err = dbos_net_start(net, info);
         if (err == DBOS_OK) {
-            serve_until_signal(net, signals);
+            err = dbos_net_start(net, info);
+            if (err == DBOS_OK) {
+                serve_until_signal(net, signals);
+            }
+            dbos_net_stop(net);
+            dbos_engine_stop(engine);
+        } else {
             dbos_net_stop(net);
         }
-        dbos_engine_stop(engine);
     }
-    dbos_net_close(net);
     dbos_engine_close(engine);
+    dbos_net_close(net);
     return err;
 }
 

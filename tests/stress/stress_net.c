@@ -270,8 +270,8 @@ static void run(struct dbos_alloc *alloc, const char *data, enum dbos_loop_kind 
     }
     drive(net);
     dbos_engine_stop(engine);
-    dbos_net_close(net);
     dbos_engine_close(engine);
+    dbos_net_close(net);
 }
 
 int main(void) {
