@@ -1,5 +1,5 @@
-/* count, sum, min, max, avg. Sums of integers are exact, or an error; averages are double precision,
- * of an exact sum as long as that fits a bigint. */
+/* count, sum, min, max, avg. Sums of integers are exact, or an error; averages are double
+ * precision, of an exact sum as long as that fits a bigint. */
 #include <math.h>
 
 #include "procs/sql/run.h"
@@ -53,8 +53,8 @@ static enum dbos_err keep_value(struct dbos_aggregate_state *state, const struct
 }
 
 static enum dbos_err add_extreme(const struct dbos_aggregate *aggregate,
-                                 struct dbos_aggregate_state *state,
-                                 const struct dbos_datum *value, struct dbos_runner *runner) {
+                                 struct dbos_aggregate_state *state, const struct dbos_datum *value,
+                                 struct dbos_runner *runner) {
     if (state->count > 1) {
         int order = dbos_datum_compare(value, &state->value);
         if (aggregate->kind == DBOS_AGGREGATE_MIN ? order >= 0 : order <= 0) {
@@ -102,9 +102,8 @@ struct dbos_datum dbos_aggregate_result(const struct dbos_aggregate *aggregate,
     }
     switch (aggregate->kind) {
     case DBOS_AGGREGATE_SUM:
-        return aggregate->type == DBOS_TYPE_FLOAT8
-                   ? dbos_datum_real(state->real)
-                   : dbos_datum_int(DBOS_TYPE_INT8, state->integer);
+        return aggregate->type == DBOS_TYPE_FLOAT8 ? dbos_datum_real(state->real)
+                                                   : dbos_datum_int(DBOS_TYPE_INT8, state->integer);
     case DBOS_AGGREGATE_AVG:
         return dbos_datum_real((state->real + (double)state->integer) / (double)state->count);
     case DBOS_AGGREGATE_COUNT:

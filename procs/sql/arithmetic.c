@@ -40,8 +40,7 @@ static enum dbos_err divide(uint32_t operation, enum dbos_type type, int64_t lef
 }
 
 static enum dbos_err on_integers(uint32_t operation, enum dbos_type type, int64_t left,
-                                 int64_t right, struct dbos_datum *out,
-                                 struct dbos_errinfo *info) {
+                                 int64_t right, struct dbos_datum *out, struct dbos_errinfo *info) {
     int64_t value = 0;
     bool failed = false;
     enum dbos_err err = DBOS_OK;
@@ -96,8 +95,8 @@ static enum dbos_err power(double left, double right, double *out, struct dbos_e
     return DBOS_OK;
 }
 
-static enum dbos_err on_reals(uint32_t operation, double left, double right,
-                              struct dbos_datum *out, struct dbos_errinfo *info) {
+static enum dbos_err on_reals(uint32_t operation, double left, double right, struct dbos_datum *out,
+                              struct dbos_errinfo *info) {
     double value = 0;
     bool may_underflow = false;
     switch (operation) {
@@ -139,9 +138,9 @@ static enum dbos_err on_reals(uint32_t operation, double left, double right,
     return DBOS_OK;
 }
 
-enum dbos_err dbos_arithmetic(uint32_t operation, enum dbos_type type, const struct dbos_datum *left,
-                              const struct dbos_datum *right, struct dbos_datum *out,
-                              struct dbos_errinfo *info) {
+enum dbos_err dbos_arithmetic(uint32_t operation, enum dbos_type type,
+                              const struct dbos_datum *left, const struct dbos_datum *right,
+                              struct dbos_datum *out, struct dbos_errinfo *info) {
     if (type == DBOS_TYPE_FLOAT8) {
         return on_reals(operation, left->real, right->real, out, info);
     }

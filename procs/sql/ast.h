@@ -11,10 +11,10 @@
 
 enum dbos_ast_kind {
     DBOS_AST_NULL,
-    DBOS_AST_INTEGER, /* integer */
-    DBOS_AST_FLOAT,   /* name: its digits */
-    DBOS_AST_STRING,  /* name */
-    DBOS_AST_BOOL,    /* integer */
+    DBOS_AST_INTEGER,   /* integer */
+    DBOS_AST_FLOAT,     /* name: its digits */
+    DBOS_AST_STRING,    /* name */
+    DBOS_AST_BOOL,      /* integer */
     DBOS_AST_PARAMETER, /* integer: 1-based */
     DBOS_AST_COLUMN,    /* qualifier (or NULL), name */
     DBOS_AST_STAR,      /* qualifier (or NULL): only in a target list */
@@ -61,9 +61,9 @@ struct dbos_ast {
 
 /* A relation in FROM, INSERT INTO, … */
 struct dbos_ast_relation {
-    const char *schema; /* or NULL */
-    const char *name;   /* NULL: there is none */
-    const char *alias;  /* or NULL */
+    const char *schema;       /* or NULL */
+    const char *name;         /* NULL: there is none */
+    const char *alias;        /* or NULL */
     const char *column_alias; /* f() AS alias(column) */
     struct dbos_ast *series;  /* generate_series(…) instead of a table */
     uint32_t position;

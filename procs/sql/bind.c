@@ -27,7 +27,8 @@ void *dbos_bind_take(struct dbos_binder *binder, size_t size_bytes) {
     return block != NULL ? block : dbos_bind_nomem(binder);
 }
 
-/* -- parameters ----------------------------------------------------------------------------------- */
+/* -- parameters -----------------------------------------------------------------------------------
+ */
 
 static bool reserve_parameters(struct dbos_binder *binder, uint32_t count) {
     if (count <= binder->type_count) {
@@ -74,20 +75,21 @@ static struct dbos_expr *bind_parameter(struct dbos_binder *binder, const struct
     if (!reserve_parameters(binder, number)) {
         return NULL;
     }
-    struct dbos_expr *expr = dbos_expr_new(binder, DBOS_EXPR_PARAMETER, binder->types[number - 1],
-                                           ast->position, 0);
+    struct dbos_expr *expr =
+        dbos_expr_new(binder, DBOS_EXPR_PARAMETER, binder->types[number - 1], ast->position, 0);
     if (expr != NULL) {
         expr->number = number - 1;
     }
     return expr;
 }
 
-/* -- constants and columns ------------------------------------------------------------------------ */
+/* -- constants and columns ------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *constant(struct dbos_binder *binder, const struct dbos_ast *ast,
                                   struct dbos_datum value) {
-    struct dbos_expr *expr = dbos_expr_new(binder, DBOS_EXPR_CONST, (enum dbos_type)value.type,
-                                           ast->position, 0);
+    struct dbos_expr *expr =
+        dbos_expr_new(binder, DBOS_EXPR_CONST, (enum dbos_type)value.type, ast->position, 0);
     if (expr != NULL) {
         expr->value = value;
     }
@@ -120,7 +122,8 @@ static bool check_qualifier(struct dbos_binder *binder, const struct dbos_ast *a
         (binder->table_name != NULL && strcmp(ast->qualifier, binder->table_name) == 0)) {
         return true;
     }
-    if (binder->has_alias && binder->def != NULL && strcmp(ast->qualifier, binder->def->name) == 0) {
+    if (binder->has_alias && binder->def != NULL &&
+        strcmp(ast->qualifier, binder->def->name) == 0) {
         (void)dbos_bind_fail(binder, DBOS_ERR_UNDEFINED_TABLE, ast->position,
                              "invalid reference to FROM-clause entry for table \"%s\"",
                              ast->qualifier);
@@ -171,19 +174,20 @@ static struct dbos_expr *bind_column(struct dbos_binder *binder, const struct db
     return expr;
 }
 
-/* -- logic ---------------------------------------------------------------------------------------- */
+/* -- logic ----------------------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *bind_logic(struct dbos_binder *binder, const struct dbos_ast *ast) {
     bool is_and = ast->kind == DBOS_AST_AND;
     bool is_not = ast->kind == DBOS_AST_NOT;
-    struct dbos_expr *expr = dbos_expr_new(
-        binder, is_not ? DBOS_EXPR_NOT : (is_and ? DBOS_EXPR_AND : DBOS_EXPR_OR), DBOS_TYPE_BOOL,
-        ast->position, ast->count);
+    struct dbos_expr *expr =
+        dbos_expr_new(binder, is_not ? DBOS_EXPR_NOT : (is_and ? DBOS_EXPR_AND : DBOS_EXPR_OR),
+                      DBOS_TYPE_BOOL, ast->position, ast->count);
     for (uint32_t i = 0; i < ast->count && expr != NULL; i++) {
         struct dbos_expr *arg = dbos_bind_expr(binder, ast->args[i]);
-        expr->args[i] = arg == NULL ? NULL
-                                    : dbos_coerce_bool(binder, arg,
-                                                       is_not ? "NOT" : (is_and ? "AND" : "OR"));
+        expr->args[i] =
+            arg == NULL ? NULL
+                        : dbos_coerce_bool(binder, arg, is_not ? "NOT" : (is_and ? "AND" : "OR"));
         if (expr->args[i] == NULL) {
             return NULL;
         }
@@ -203,7 +207,8 @@ static struct dbos_expr *bind_is(struct dbos_binder *binder, const struct dbos_a
     }
     bool is_null = ast->kind == DBOS_AST_IS_NULL;
     arg = is_null ? dbos_coerce_unknown(binder, arg)
-                  : dbos_coerce_bool(binder, arg, (ast->negated ? negations : clauses)[ast->integer + 1]);
+                  : dbos_coerce_bool(binder, arg,
+                                     (ast->negated ? negations : clauses)[ast->integer + 1]);
     struct dbos_expr *expr =
         arg == NULL ? NULL
                     : dbos_expr_new(binder, is_null ? DBOS_EXPR_IS_NULL : DBOS_EXPR_IS_BOOL,
@@ -220,9 +225,8 @@ static struct dbos_expr *bind_distinct(struct dbos_binder *binder, const struct 
     struct dbos_expr *left = dbos_bind_expr(binder, ast->args[0]);
     struct dbos_expr *right = left == NULL ? NULL : dbos_bind_expr(binder, ast->args[1]);
     struct dbos_expr *expr =
-        right == NULL
-            ? NULL
-            : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, right, ast->position);
+        right == NULL ? NULL
+                      : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, right, ast->position);
     if (expr != NULL) {
         expr->kind = DBOS_EXPR_DISTINCT;
         expr->number = 0;
@@ -232,8 +236,7 @@ static struct dbos_expr *bind_distinct(struct dbos_binder *binder, const struct 
 }
 
 static struct dbos_expr *negate(struct dbos_binder *binder, struct dbos_expr *arg) {
-    struct dbos_expr *expr =
-        dbos_expr_new(binder, DBOS_EXPR_NOT, DBOS_TYPE_BOOL, arg->position, 1);
+    struct dbos_expr *expr = dbos_expr_new(binder, DBOS_EXPR_NOT, DBOS_TYPE_BOOL, arg->position, 1);
     if (expr != NULL) {
         expr->args[0] = arg;
     }
@@ -243,16 +246,14 @@ static struct dbos_expr *negate(struct dbos_binder *binder, struct dbos_expr *ar
 /* x IN (a, b) is x = a OR x = b; NOT IN is the opposite. */
 static struct dbos_expr *bind_in(struct dbos_binder *binder, const struct dbos_ast *ast) {
     struct dbos_expr *left = dbos_bind_expr(binder, ast->args[0]);
-    struct dbos_expr *any =
-        left == NULL ? NULL
-                     : dbos_expr_new(binder, DBOS_EXPR_OR, DBOS_TYPE_BOOL, left->position,
-                                     ast->count - 1);
+    struct dbos_expr *any = left == NULL ? NULL
+                                         : dbos_expr_new(binder, DBOS_EXPR_OR, DBOS_TYPE_BOOL,
+                                                         left->position, ast->count - 1);
     for (uint32_t i = 1; i < ast->count && any != NULL; i++) {
         struct dbos_expr *right = dbos_bind_expr(binder, ast->args[i]);
         any->args[i - 1] =
-            right == NULL
-                ? NULL
-                : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, right, ast->position);
+            right == NULL ? NULL
+                          : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, right, ast->position);
         if (any->args[i - 1] == NULL) {
             return NULL;
         }
@@ -282,10 +283,9 @@ static struct dbos_expr *between(struct dbos_binder *binder, const struct dbos_a
                                  struct dbos_expr *const bound[3], uint32_t low, uint32_t high) {
     struct dbos_expr *from =
         dbos_bind_compare(binder, DBOS_COMPARE_GE, bound[0], bound[low], ast->position);
-    struct dbos_expr *to =
-        from == NULL
-            ? NULL
-            : dbos_bind_compare(binder, DBOS_COMPARE_LE, bound[0], bound[high], ast->position);
+    struct dbos_expr *to = from == NULL ? NULL
+                                        : dbos_bind_compare(binder, DBOS_COMPARE_LE, bound[0],
+                                                            bound[high], ast->position);
     return pair(binder, DBOS_EXPR_AND, from, to);
 }
 
@@ -304,7 +304,8 @@ static struct dbos_expr *bind_between(struct dbos_binder *binder, const struct d
     return expr != NULL && ast->negated ? negate(binder, expr) : expr;
 }
 
-/* -- CASE and its like ---------------------------------------------------------------------------- */
+/* -- CASE and its like ----------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *bind_when(struct dbos_binder *binder, const struct dbos_ast *operand,
                                    const struct dbos_ast *when) {
@@ -317,9 +318,8 @@ static struct dbos_expr *bind_when(struct dbos_binder *binder, const struct dbos
     }
     struct dbos_expr *left = dbos_bind_expr(binder, operand);
     left = left == NULL ? NULL : dbos_coerce_unknown(binder, left);
-    return left == NULL
-               ? NULL
-               : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, value, value->position);
+    return left == NULL ? NULL
+                        : dbos_bind_compare(binder, DBOS_COMPARE_EQ, left, value, value->position);
 }
 
 /* The results must agree in type; PostgreSQL looks at ELSE first. */
@@ -348,8 +348,8 @@ static bool unify_results(struct dbos_binder *binder, struct dbos_expr *expr) {
 static struct dbos_expr *bind_case(struct dbos_binder *binder, const struct dbos_ast *ast) {
     uint32_t skip = ast->has_operand ? 1 : 0;
     const struct dbos_ast *operand = ast->has_operand ? ast->args[0] : NULL;
-    struct dbos_expr *expr = dbos_expr_new(binder, DBOS_EXPR_CASE, DBOS_TYPE_UNKNOWN,
-                                           ast->position, ast->count - skip);
+    struct dbos_expr *expr =
+        dbos_expr_new(binder, DBOS_EXPR_CASE, DBOS_TYPE_UNKNOWN, ast->position, ast->count - skip);
     for (uint32_t i = 0; expr != NULL && i < expr->count; i++) {
         const struct dbos_ast *arg = ast->args[i + skip];
         bool is_when = i % 2 == 0 && i + 1 < expr->count;
@@ -399,18 +399,17 @@ static struct dbos_expr *bind_nullif(struct dbos_binder *binder, const struct db
     return expr;
 }
 
-/* -- all ------------------------------------------------------------------------------------------ */
+/* -- all ------------------------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *bind_operator(struct dbos_binder *binder, const struct dbos_ast *ast) {
     struct dbos_expr *left = dbos_bind_expr(binder, ast->args[0]);
     if (left == NULL || ast->count == 1) {
-        return left == NULL
-                   ? NULL
-                   : dbos_bind_operator(binder, ast->name, left, NULL, ast->position);
+        return left == NULL ? NULL
+                            : dbos_bind_operator(binder, ast->name, left, NULL, ast->position);
     }
     struct dbos_expr *right = dbos_bind_expr(binder, ast->args[1]);
-    return right == NULL ? NULL
-                         : dbos_bind_operator(binder, ast->name, left, right, ast->position);
+    return right == NULL ? NULL : dbos_bind_operator(binder, ast->name, left, right, ast->position);
 }
 
 static struct dbos_expr *bind_cast(struct dbos_binder *binder, const struct dbos_ast *ast) {
@@ -487,11 +486,12 @@ struct dbos_expr *dbos_bind_condition(struct dbos_binder *binder, const struct d
     return expr == NULL ? NULL : dbos_coerce_bool(binder, expr, clause);
 }
 
-/* -- names of result columns ---------------------------------------------------------------------- */
+/* -- names of result columns ----------------------------------------------------------------------
+ */
 
 static const char *type_column_name(enum dbos_type type) {
-    static const char *const names[] = {"?column?", "bool",    "int2",  "int4",        "int8",
-                                        "float8",   "text",    "varchar", "bytea", "timestamptz"};
+    static const char *const names[] = {"?column?", "bool", "int2",    "int4",  "int8",
+                                        "float8",   "text", "varchar", "bytea", "timestamptz"};
     return type < sizeof names / sizeof names[0] ? names[type] : "?column?";
 }
 

@@ -69,7 +69,8 @@ struct dbos_expr *dbos_bind_condition(struct dbos_binder *binder, const struct d
 /* The name of a result column. */
 const char *dbos_bind_column_name(const struct dbos_ast *ast);
 
-/* bind_coerce.c ---------------------------------------------------------------------------------- */
+/* bind_coerce.c ----------------------------------------------------------------------------------
+ */
 
 struct dbos_expr *dbos_expr_new(struct dbos_binder *binder, enum dbos_expr_kind kind,
                                 enum dbos_type type, uint32_t position, uint32_t count);
@@ -91,7 +92,8 @@ enum dbos_type dbos_coerce_common(struct dbos_binder *binder, struct dbos_expr *
 /* Type name for messages: "unknown" for what is not typed yet. */
 const char *dbos_bind_type_name(enum dbos_type type);
 
-/* bind_operator.c --------------------------------------------------------------------------------- */
+/* bind_operator.c ---------------------------------------------------------------------------------
+ */
 
 struct dbos_expr *dbos_bind_operator(struct dbos_binder *binder, const char *name,
                                      struct dbos_expr *left, struct dbos_expr *right,
@@ -101,7 +103,8 @@ struct dbos_expr *dbos_bind_compare(struct dbos_binder *binder, enum dbos_compar
                                     struct dbos_expr *left, struct dbos_expr *right,
                                     uint32_t position);
 
-/* bind_call.c ------------------------------------------------------------------------------------- */
+/* bind_call.c -------------------------------------------------------------------------------------
+ */
 
 struct dbos_expr *dbos_bind_call(struct dbos_binder *binder, const struct dbos_ast *ast);
 /* "f(integer, text)" for messages. */

@@ -39,8 +39,8 @@ static void *not_unique(struct dbos_binder *binder, const char *name, const enum
                         uint32_t count, uint32_t position) {
     char signature[256];
     dbos_bind_signature(name, types, count, signature, sizeof signature);
-    (void)dbos_bind_fail(binder, DBOS_ERR_UNDEFINED_FUNCTION, position,
-                         "function %s is not unique", signature);
+    (void)dbos_bind_fail(binder, DBOS_ERR_UNDEFINED_FUNCTION, position, "function %s is not unique",
+                         signature);
     if (binder->info != NULL) {
         memcpy(binder->info->sqlstate, "42725", sizeof "42725");
     }
@@ -49,10 +49,10 @@ static void *not_unique(struct dbos_binder *binder, const char *name, const enum
     return NULL;
 }
 
-/* -- aggregates ----------------------------------------------------------------------------------- */
+/* -- aggregates -----------------------------------------------------------------------------------
+ */
 
-static bool aggregate_type(enum dbos_aggregate_kind kind, enum dbos_type arg,
-                           enum dbos_type *out) {
+static bool aggregate_type(enum dbos_aggregate_kind kind, enum dbos_type arg, enum dbos_type *out) {
     bool integer = arg == DBOS_TYPE_INT2 || arg == DBOS_TYPE_INT4 || arg == DBOS_TYPE_INT8;
     switch (kind) {
     case DBOS_AGGREGATE_COUNT:
@@ -155,16 +155,16 @@ static struct dbos_expr *bind_aggregate(struct dbos_binder *binder, const struct
     }
     struct dbos_aggregate *added = add_aggregate(binder, &aggregate);
     struct dbos_expr *expr =
-        added == NULL
-            ? NULL
-            : dbos_expr_new(binder, DBOS_EXPR_AGGREGATE, added->type, ast->position, 0);
+        added == NULL ? NULL
+                      : dbos_expr_new(binder, DBOS_EXPR_AGGREGATE, added->type, ast->position, 0);
     if (expr != NULL) {
         expr->number = added->number;
     }
     return expr;
 }
 
-/* -- functions ------------------------------------------------------------------------------------ */
+/* -- functions ------------------------------------------------------------------------------------
+ */
 
 static bool coerce_arguments(struct dbos_binder *binder, struct dbos_expr *call) {
     const struct dbos_function *function = call->function;
@@ -186,14 +186,13 @@ static bool coerce_arguments(struct dbos_binder *binder, struct dbos_expr *call)
 static void *registered_function(struct dbos_binder *binder, const struct dbos_ast *ast,
                                  const struct dbos_procedure_info *procedure) {
     if (!procedure->is_function) {
-        (void)dbos_bind_fail(binder, DBOS_ERR_WRONG_OBJECT_TYPE, ast->position,
-                             "%s is a procedure", ast->name);
+        (void)dbos_bind_fail(binder, DBOS_ERR_WRONG_OBJECT_TYPE, ast->position, "%s is a procedure",
+                             ast->name);
         dbos_err_hint(binder->info, "To call a procedure, use CALL.");
         return NULL;
     }
     (void)dbos_bind_fail(binder, DBOS_ERR_NOT_SUPPORTED, ast->position,
-                         "function %s inside an expression or a query is not supported",
-                         ast->name);
+                         "function %s inside an expression or a query is not supported", ast->name);
     dbos_err_hint(binder->info, "Call it as SELECT %s(…) alone.", ast->name);
     return NULL;
 }

@@ -22,12 +22,12 @@ struct dbos_expr *dbos_expr_new(struct dbos_binder *binder, enum dbos_expr_kind 
     return count != 0 && expr->args == NULL ? NULL : expr;
 }
 
-/* -- literals and parameters ---------------------------------------------------------------------- */
+/* -- literals and parameters ----------------------------------------------------------------------
+ */
 
 static struct dbos_expr *literal_as(struct dbos_binder *binder, const struct dbos_expr *literal,
                                     enum dbos_type type) {
-    struct dbos_expr *typed =
-        dbos_expr_new(binder, DBOS_EXPR_CONST, type, literal->position, 0);
+    struct dbos_expr *typed = dbos_expr_new(binder, DBOS_EXPR_CONST, type, literal->position, 0);
     if (typed == NULL) {
         return NULL;
     }
@@ -36,8 +36,8 @@ static struct dbos_expr *literal_as(struct dbos_binder *binder, const struct dbo
         return typed;
     }
     binder->err =
-        dbos_text_in(type, (const char *)literal->value.bytes.data,
-                     literal->value.bytes.size_bytes, binder->arena, &typed->value, binder->info);
+        dbos_text_in(type, (const char *)literal->value.bytes.data, literal->value.bytes.size_bytes,
+                     binder->arena, &typed->value, binder->info);
     if (binder->err != DBOS_OK) {
         if (binder->info != NULL) {
             binder->info->position = literal->position;
@@ -53,8 +53,7 @@ static struct dbos_expr *parameter_as(struct dbos_binder *binder, struct dbos_ex
     enum dbos_type *known = &binder->types[parameter->number];
     if (*known != DBOS_TYPE_UNKNOWN && *known != type) {
         (void)dbos_bind_fail(binder, DBOS_ERR_INDETERMINATE_TYPE, parameter->position,
-                             "inconsistent types deduced for parameter $%u",
-                             parameter->number + 1);
+                             "inconsistent types deduced for parameter $%u", parameter->number + 1);
         if (binder->info != NULL) {
             memcpy(binder->info->sqlstate, "42P08", sizeof "42P08");
             dbos_err_detail(binder->info, "%s versus %s", dbos_type_name(*known),
@@ -142,8 +141,7 @@ struct dbos_expr *dbos_coerce_explicit(struct dbos_binder *binder, struct dbos_e
                                        const struct dbos_ast_type *type, uint32_t position) {
     struct dbos_expr *value = dbos_coerce(binder, expr, type->type, DBOS_CAST_EXPLICIT);
     if (value == NULL && binder->err == DBOS_OK) {
-        return dbos_bind_fail(binder, DBOS_ERR_CANNOT_COERCE, position,
-                              "cannot cast type %s to %s",
+        return dbos_bind_fail(binder, DBOS_ERR_CANNOT_COERCE, position, "cannot cast type %s to %s",
                               dbos_bind_type_name((enum dbos_type)expr->type),
                               dbos_type_name(type->type));
     }
@@ -161,7 +159,8 @@ struct dbos_expr *dbos_coerce_bool(struct dbos_binder *binder, struct dbos_expr 
     return value;
 }
 
-/* -- one type for several ------------------------------------------------------------------------- */
+/* -- one type for several -------------------------------------------------------------------------
+ */
 
 enum category { CATEGORY_NUMBER, CATEGORY_STRING, CATEGORY_OTHER };
 
@@ -199,11 +198,10 @@ static enum dbos_type choose_common(struct dbos_binder *binder, struct dbos_expr
         }
         if (type == DBOS_TYPE_UNKNOWN) {
             type = next;
-        } else if (category_of(type) != category_of(next) ||
-                   category_of(type) == CATEGORY_OTHER) {
+        } else if (category_of(type) != category_of(next) || category_of(type) == CATEGORY_OTHER) {
             (void)dbos_bind_fail(binder, DBOS_ERR_DATATYPE_MISMATCH, args[i]->position,
-                                 "%s types %s and %s cannot be matched", what,
-                                 dbos_type_name(type), dbos_type_name(next));
+                                 "%s types %s and %s cannot be matched", what, dbos_type_name(type),
+                                 dbos_type_name(next));
             return DBOS_TYPE_UNKNOWN;
         } else if (!is_preferred(type) && dbos_cast_context(type, next) == DBOS_CAST_IMPLICIT &&
                    (dbos_cast_context(next, type) != DBOS_CAST_IMPLICIT)) {

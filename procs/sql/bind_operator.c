@@ -43,7 +43,8 @@ static uint32_t leftmost(const struct dbos_expr *left, uint32_t position) {
                                                                             : position;
 }
 
-/* -- what does not exist -------------------------------------------------------------------------- */
+/* -- what does not exist --------------------------------------------------------------------------
+ */
 
 static void *no_operator(struct dbos_binder *binder, const char *name, enum dbos_type left,
                          const struct dbos_expr *right, uint32_t position, bool prefix) {
@@ -101,7 +102,8 @@ static struct dbos_expr *binary(struct dbos_binder *binder, enum dbos_expr_kind 
     return expr;
 }
 
-/* -- comparisons ---------------------------------------------------------------------------------- */
+/* -- comparisons ----------------------------------------------------------------------------------
+ */
 
 struct dbos_expr *dbos_bind_compare(struct dbos_binder *binder, enum dbos_compare compare,
                                     struct dbos_expr *left, struct dbos_expr *right,
@@ -123,15 +125,16 @@ struct dbos_expr *dbos_bind_compare(struct dbos_binder *binder, enum dbos_compar
             return no_operator(binder, name, left_type, right, position, false);
         }
         left = dbos_coerce(binder, left, DBOS_TYPE_FLOAT8, DBOS_CAST_IMPLICIT);
-        right = left == NULL ? NULL
-                             : dbos_coerce(binder, right, DBOS_TYPE_FLOAT8, DBOS_CAST_IMPLICIT);
+        right =
+            left == NULL ? NULL : dbos_coerce(binder, right, DBOS_TYPE_FLOAT8, DBOS_CAST_IMPLICIT);
     } else if (a == DBOS_TYPE_VOID) {
         return no_operator(binder, name, left_type, right, position, false);
     }
     return binary(binder, DBOS_EXPR_COMPARE, DBOS_TYPE_BOOL, compare, left, right, position);
 }
 
-/* -- the others ----------------------------------------------------------------------------------- */
+/* -- the others -----------------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *bind_arithmetic(struct dbos_binder *binder, const char *name,
                                          struct dbos_expr *left, struct dbos_expr *right,
@@ -166,8 +169,8 @@ static struct dbos_expr *bind_concat(struct dbos_binder *binder, struct dbos_exp
     bool some_text = is_text(a) || is_text(b);
     bool some_unknown = a == DBOS_TYPE_UNKNOWN || b == DBOS_TYPE_UNKNOWN;
     bool some_bytea = a == DBOS_TYPE_BYTEA || b == DBOS_TYPE_BYTEA;
-    enum dbos_type type = some_bytea && !some_text && (a == b || some_unknown) ? DBOS_TYPE_BYTEA
-                                                                               : DBOS_TYPE_TEXT;
+    enum dbos_type type =
+        some_bytea && !some_text && (a == b || some_unknown) ? DBOS_TYPE_BYTEA : DBOS_TYPE_TEXT;
     if (type == DBOS_TYPE_TEXT && !some_text && !some_unknown) {
         return no_operator(binder, "||", a, right, position, false);
     }
@@ -216,8 +219,8 @@ static struct dbos_expr *bind_prefix(struct dbos_binder *binder, const char *nam
 struct dbos_expr *dbos_bind_operator(struct dbos_binder *binder, const char *name,
                                      struct dbos_expr *left, struct dbos_expr *right,
                                      uint32_t position) {
-    static const char *const arithmetic[] = {"+", "-", "*", "/", "%", "^", "&", "|", "#",
-                                             "<<", ">>"};
+    static const char *const arithmetic[] = {"+", "-", "*", "/",  "%", "^",
+                                             "&", "|", "#", "<<", ">>"};
     if (right == NULL) {
         return bind_prefix(binder, name, left, position);
     }

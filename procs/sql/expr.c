@@ -4,7 +4,8 @@
 #include "procs/sql/function.h"
 #include "procs/sql/type_io.h"
 
-/* -- helpers -------------------------------------------------------------------------------------- */
+/* -- helpers --------------------------------------------------------------------------------------
+ */
 
 static struct dbos_datum truth(bool value) { return dbos_datum_int(DBOS_TYPE_BOOL, value ? 1 : 0); }
 static struct dbos_datum unknown(void) { return dbos_datum_null(DBOS_TYPE_BOOL); }
@@ -27,7 +28,8 @@ enum dbos_err dbos_expr_test(const struct dbos_expr *expr, struct dbos_eval *eva
     return err;
 }
 
-/* -- one kind each -------------------------------------------------------------------------------- */
+/* -- one kind each --------------------------------------------------------------------------------
+ */
 
 static enum dbos_err eval_column(const struct dbos_expr *expr, struct dbos_eval *eval,
                                  struct dbos_datum *out) {
@@ -344,7 +346,8 @@ enum dbos_err dbos_expr_eval(const struct dbos_expr *expr, struct dbos_eval *eva
     return DBOS_ERR_INTERNAL;
 }
 
-/* -- looking at expressions ----------------------------------------------------------------------- */
+/* -- looking at expressions -----------------------------------------------------------------------
+ */
 
 static bool same_value(const struct dbos_datum *a, const struct dbos_datum *b) {
     if (a->type != b->type || a->is_null != b->is_null) {
@@ -378,8 +381,8 @@ bool dbos_expr_equal(const struct dbos_expr *a, const struct dbos_expr *b) {
 
 void dbos_expr_uses(const struct dbos_expr *expr, struct dbos_expr_uses *uses) {
     uses->columns = uses->columns || expr->kind == DBOS_EXPR_COLUMN;
-    uses->aggregates = uses->aggregates || expr->kind == DBOS_EXPR_AGGREGATE ||
-                       expr->kind == DBOS_EXPR_GROUP;
+    uses->aggregates =
+        uses->aggregates || expr->kind == DBOS_EXPR_AGGREGATE || expr->kind == DBOS_EXPR_GROUP;
     if (expr->kind == DBOS_EXPR_CALL) {
         uses->volatile_functions =
             uses->volatile_functions || expr->function->volatility == DBOS_VOLATILE;

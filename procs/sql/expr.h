@@ -1,8 +1,8 @@
 /* Typed expressions and their evaluation.
  *
- * An expression is made by the binder (bind.h), in a plan's arena, and never changes afterwards. Every
- * node has one type; NULL is three-valued as in SQL. Casts between types are nodes of their own, but
- * smallint, integer and bigint compare with each other as they are, and text with varchar.
+ * An expression is made by the binder (bind.h), in a plan's arena, and never changes afterwards.
+ * Every node has one type; NULL is three-valued as in SQL. Casts between types are nodes of their
+ * own, but smallint, integer and bigint compare with each other as they are, and text with varchar.
  *
  * Thread: evaluation by any thread, each with its own struct dbos_eval.
  * Memory: results borrow from row, parameters and constants, or are in the evaluation's arena. */
@@ -12,12 +12,13 @@
 #include "procs/sql/sql.h"
 
 enum dbos_expr_kind {
-    DBOS_EXPR_CONST,     /* value */
-    DBOS_EXPR_PARAMETER, /* number: from 0 */
-    DBOS_EXPR_COLUMN,    /* number: of the source's row */
-    DBOS_EXPR_CAST,      /* args[0] to type and chars_max; explicit_cast */
-    DBOS_EXPR_CALL,      /* function */
-    DBOS_EXPR_ARITHMETIC, /* number: + - * / % ^ & | # < (<<) > (>>); both args have the node's type */
+    DBOS_EXPR_CONST,      /* value */
+    DBOS_EXPR_PARAMETER,  /* number: from 0 */
+    DBOS_EXPR_COLUMN,     /* number: of the source's row */
+    DBOS_EXPR_CAST,       /* args[0] to type and chars_max; explicit_cast */
+    DBOS_EXPR_CALL,       /* function */
+    DBOS_EXPR_ARITHMETIC, /* number: + - * / % ^ & | # < (<<) > (>>); both args have the node's type
+                           */
     DBOS_EXPR_NEGATE,     /* -x, or ~x where number is '~' */
     DBOS_EXPR_CONCAT,
     DBOS_EXPR_LIKE,    /* negated; number 1: ILIKE */
@@ -25,14 +26,14 @@ enum dbos_expr_kind {
     DBOS_EXPR_AND,
     DBOS_EXPR_OR,
     DBOS_EXPR_NOT,
-    DBOS_EXPR_IS_NULL, /* negated */
-    DBOS_EXPR_IS_BOOL, /* number: 0, 1; 2 = unknown; negated */
+    DBOS_EXPR_IS_NULL,  /* negated */
+    DBOS_EXPR_IS_BOOL,  /* number: 0, 1; 2 = unknown; negated */
     DBOS_EXPR_DISTINCT, /* negated = IS NOT DISTINCT FROM */
     DBOS_EXPR_CASE,     /* condition, result, …, ELSE */
     DBOS_EXPR_COALESCE,
     DBOS_EXPR_GREATEST,
     DBOS_EXPR_LEAST,
-    DBOS_EXPR_NULLIF, /* args[0]; args[1] says whether it is to be NULL */
+    DBOS_EXPR_NULLIF,    /* args[0]; args[1] says whether it is to be NULL */
     DBOS_EXPR_AGGREGATE, /* number: of the query's aggregates */
     DBOS_EXPR_GROUP,     /* number: of the query's grouping expressions */
 };
@@ -92,7 +93,8 @@ struct dbos_expr_uses {
 };
 void dbos_expr_uses(const struct dbos_expr *expr, struct dbos_expr_uses *uses);
 
-/* cast.c ----------------------------------------------------------------------------------------- */
+/* cast.c -----------------------------------------------------------------------------------------
+ */
 
 /* In which context a value of one type becomes one of another by itself. */
 enum dbos_cast_context {
@@ -120,15 +122,17 @@ enum dbos_err dbos_fail_state(struct dbos_errinfo *info, enum dbos_err err, cons
 enum dbos_err dbos_cast_to_text(const struct dbos_datum *from, struct dbos_arena *arena,
                                 struct dbos_bytes *out, struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* arithmetic.c ------------------------------------------------------------------------------------ */
+/* arithmetic.c ------------------------------------------------------------------------------------
+ */
 
-enum dbos_err dbos_arithmetic(uint32_t operation, enum dbos_type type, const struct dbos_datum *left,
-                              const struct dbos_datum *right, struct dbos_datum *out,
-                              struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_arithmetic(uint32_t operation, enum dbos_type type,
+                              const struct dbos_datum *left, const struct dbos_datum *right,
+                              struct dbos_datum *out, struct dbos_errinfo *info) DBOS_MUST_USE;
 enum dbos_err dbos_integer_check(enum dbos_type type, int64_t value,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* like.c ------------------------------------------------------------------------------------------ */
+/* like.c ------------------------------------------------------------------------------------------
+ */
 
 enum dbos_err dbos_like(struct dbos_bytes text, struct dbos_bytes pattern, bool ignore_case,
                         bool *out, struct dbos_errinfo *info) DBOS_MUST_USE;

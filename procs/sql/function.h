@@ -34,12 +34,13 @@ struct dbos_function_table dbos_functions_bytes(void);
 struct dbos_function_table dbos_functions_session(void);
 
 enum dbos_found { DBOS_FOUND_NONE, DBOS_FOUND_ONE, DBOS_FOUND_MANY };
-/* The function that PostgreSQL's rules choose: exact types, then implicit casts, then preferred types;
- * untyped literals go to text where a candidate takes it. */
+/* The function that PostgreSQL's rules choose: exact types, then implicit casts, then preferred
+ * types; untyped literals go to text where a candidate takes it. */
 enum dbos_found dbos_function_find(const char *name, const enum dbos_type *types, uint32_t count,
                                    const struct dbos_function **out);
 
 /* Text of at most 50 MB in the arena. Errors: LIMIT, NOMEM. */
-enum dbos_err dbos_eval_take(struct dbos_eval *eval, size_t size_bytes, uint8_t **out) DBOS_MUST_USE;
+enum dbos_err dbos_eval_take(struct dbos_eval *eval, size_t size_bytes,
+                             uint8_t **out) DBOS_MUST_USE;
 
 #endif /* DBOS_PROCS_SQL_FUNCTION_H */

@@ -3,8 +3,8 @@
 
 #include "procs/sql/function.h"
 
-static enum dbos_err call_abs(struct dbos_eval *eval, const struct dbos_datum *args,
-                              uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_abs(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
     (void)count;
     *out = args[0];
     if (args[0].type == DBOS_TYPE_FLOAT8) {
@@ -70,8 +70,8 @@ static enum dbos_err call_trunc(struct dbos_eval *eval, const struct dbos_datum 
     return DBOS_OK;
 }
 
-static enum dbos_err call_mod(struct dbos_eval *eval, const struct dbos_datum *args,
-                              uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_mod(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
     (void)count;
     return dbos_arithmetic('%', (enum dbos_type)args[0].type, &args[0], &args[1], out, eval->info);
 }
@@ -93,8 +93,8 @@ static enum dbos_err call_power(struct dbos_eval *eval, const struct dbos_datum 
     return dbos_arithmetic('^', DBOS_TYPE_FLOAT8, &args[0], &args[1], out, eval->info);
 }
 
-static enum dbos_err call_exp(struct dbos_eval *eval, const struct dbos_datum *args,
-                              uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_exp(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
     (void)count;
     double value = exp(args[0].real);
     if (isinf(value) && !isinf(args[0].real)) {
@@ -123,8 +123,8 @@ static enum dbos_err call_ln(struct dbos_eval *eval, const struct dbos_datum *ar
     return check_log(args[0].real, eval->info);
 }
 
-static enum dbos_err call_log(struct dbos_eval *eval, const struct dbos_datum *args,
-                              uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_log(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
     (void)count;
     *out = dbos_datum_real(log10(args[0].real));
     return check_log(args[0].real, eval->info);
@@ -149,9 +149,9 @@ static enum dbos_err call_random(struct dbos_eval *eval, const struct dbos_datum
 }
 
 #define REAL DBOS_TYPE_FLOAT8
-#define I2 DBOS_TYPE_INT2
-#define I4 DBOS_TYPE_INT4
-#define I8 DBOS_TYPE_INT8
+#define I2   DBOS_TYPE_INT2
+#define I4   DBOS_TYPE_INT4
+#define I8   DBOS_TYPE_INT8
 
 static const struct dbos_function functions[] = {
     {.name = "abs", .count = 1, .args = {I2}, .result = I2, .call = call_abs},

@@ -1,67 +1,69 @@
-/* Who and where. */
+/* Who, where, what. */
 #include "procs/sql/function.h"
 
-static enum dbos_err put_name(struct dbos_eval *eval, const char *name, struct dbos_datum *out) {
-    char *copy = dbos_arena_copy(eval->arena, name, strlen(name));
-    *out = dbos_datum_bytes(DBOS_TYPE_TEXT, copy, strlen(name));
-    return copy != NULL ? DBOS_OK : dbos_fail(eval->info, DBOS_ERR_NOMEM, "out of memory");
+#define ARGS                                                                                       \
+    struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count, struct dbos_datum *out
+
+static struct dbos_datum text(const char *value) {
+    return dbos_datum_bytes(DBOS_TYPE_TEXT, value, strlen(value));
 }
 
-static enum dbos_err user_name(struct dbos_eval *eval, const struct dbos_datum *args,
-                               uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_user(ARGS) {
     (void)args;
     (void)count;
-    return put_name(eval, eval->run->user, out);
+    *out = text(eval->run->user == NULL ? "" : eval->run->user);
+    return DBOS_OK;
 }
-
-static enum dbos_err database_name(struct dbos_eval *eval, const struct dbos_datum *args,
-                                   uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_database(ARGS) {
+    (void)eval;
     (void)args;
     (void)count;
-    return put_name(eval, "dbos", out);
+    *out = text("dbos");
+    return DBOS_OK;
 }
-
-static enum dbos_err schema_name(struct dbos_eval *eval, const struct dbos_datum *args,
-                                 uint32_t count, struct dbos_datum *out) {
+static enum dbos_err call_schema(ARGS) {
+    (void)eval;
     (void)args;
     (void)count;
-    return put_name(eval, "public", out);
+    *out = text("public");
+    return DBOS_OK;
 }
-
-static enum dbos_err version_text(struct dbos_eval *eval, const struct dbos_datum *args,
-                                  uint32_t count, struct dbos_datum *out) {
+/* Clients look for a PostgreSQL version they know how to speak to. */
+static enum dbos_err call_version(ARGS) {
+    (void)eval;
     (void)args;
     (void)count;
-    return put_name(eval, "PostgreSQL 15.0 (dbosd 0.1.0)", out);
+    *out = text("PostgreSQL 15.0 (dbosd 0.1.0)");
+    return DBOS_OK;
 }
-
-static enum dbos_err type_name(struct dbos_eval *eval, const struct dbos_datum *args,
-                               uint32_t count, struct dbos_datum *out) {
-    enum dbos_type type = (enum dbos_type)args[0].type;
+static enum dbos_err call_typeof(ARGS) {
+    (void)eval;
     (void)count;
-    return put_name(eval, type == DBOS_TYPE_UNKNOWN ? "unknown" : dbos_type_name(type), out);
+    *out = text(dbos_type_name((enum dbos_type)args[0].type));
+    return DBOS_OK;
 }
 
 #define TEXT DBOS_TYPE_TEXT
+#define STABLE(function_name, function)                                                            \
+    { .name = (function_name), .result = TEXT, .volatility = DBOS_STABLE, .call = (function) }
 
 static const struct dbos_function functions[] = {
-    {.name = "current_user", .result = TEXT, .volatility = DBOS_STABLE, .call = user_name},
-    {.name = "session_user", .result = TEXT, .volatility = DBOS_STABLE, .call = user_name},
-    {.name = "user", .result = TEXT, .volatility = DBOS_STABLE, .call = user_name},
-    {.name = "current_role", .result = TEXT, .volatility = DBOS_STABLE, .call = user_name},
-    {.name = "current_database", .result = TEXT, .call = database_name},
-    {.name = "current_catalog", .result = TEXT, .call = database_name},
-    {.name = "current_schema", .result = TEXT, .call = schema_name},
-    {.name = "version", .result = TEXT, .call = version_text},
+    STABLE("current_user", call_user),
+    STABLE("session_user", call_user),
+    STABLE("current_role", call_user),
+    STABLE("user", call_user),
+    STABLE("current_database", call_database),
+    STABLE("current_catalog", call_database),
+    STABLE("current_schema", call_schema),
+    STABLE("version", call_version),
     {.name = "pg_typeof",
      .count = 1,
      .args = {DBOS_TYPE_UNKNOWN},
      .result = TEXT,
      .takes_null = true,
-     .call = type_name},
+     .call = call_typeof},
 };
 
 struct dbos_function_table dbos_functions_session(void) {
-    return (struct dbos_function_table){.functions = functions,
-                                        .count = sizeof functions / sizeof functions[0]};
+    return (struct dbos_function_table){functions, sizeof functions / sizeof functions[0]};
 }

@@ -4,15 +4,16 @@
 #include "procs/sql/function.h"
 #include "procs/sql/type_io.h"
 
-#define ARGS struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,               \
-             struct dbos_datum *out
+#define ARGS                                                                                       \
+    struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count, struct dbos_datum *out
 
 static struct dbos_datum text_of(struct dbos_bytes bytes) {
-    return dbos_datum_bytes(DBOS_TYPE_TEXT, bytes.size_bytes == 0 ? (const uint8_t *)"" : bytes.data,
-                            bytes.size_bytes);
+    return dbos_datum_bytes(
+        DBOS_TYPE_TEXT, bytes.size_bytes == 0 ? (const uint8_t *)"" : bytes.data, bytes.size_bytes);
 }
 static struct dbos_bytes slice(struct dbos_bytes text, size_t from, size_t to) {
-    return (struct dbos_bytes){.data = text.data + from, .size_bytes = to - from};
+    const uint8_t *data = text.data == NULL ? (const uint8_t *)"" : text.data + from;
+    return (struct dbos_bytes){.data = data, .size_bytes = to - from};
 }
 static bool is_start(uint8_t c) { return (c & 0xc0) != 0x80; }
 
@@ -119,7 +120,8 @@ static enum dbos_err call_right(ARGS) {
     return DBOS_OK;
 }
 
-/* -- trim ----------------------------------------------------------------------------------------- */
+/* -- trim -----------------------------------------------------------------------------------------
+ */
 
 static size_t char_bytes(struct dbos_bytes text, size_t at) {
     size_t end = at + 1;
@@ -175,14 +177,15 @@ static enum dbos_err call_rtrim(ARGS) {
     return DBOS_OK;
 }
 
-/* -- searching ------------------------------------------------------------------------------------ */
+/* -- searching ------------------------------------------------------------------------------------
+ */
 
 /* Byte offset of `wanted` at or after `from`; the size + 1 when it is not there. */
 static size_t find_bytes(struct dbos_bytes text, struct dbos_bytes wanted, size_t from) {
     if (wanted.size_bytes == 0) {
         return from;
     }
-    if (from > text.size_bytes) {
+    if (from >= text.size_bytes) {
         return text.size_bytes + 1;
     }
     const uint8_t *at =
@@ -248,7 +251,8 @@ static enum dbos_err call_replace(ARGS) {
     return DBOS_OK;
 }
 
-/* -- building ------------------------------------------------------------------------------------- */
+/* -- building -------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err join(struct dbos_eval *eval, struct dbos_bytes separator,
                           const struct dbos_datum *args, uint32_t count, struct dbos_datum *out) {
@@ -337,8 +341,8 @@ static enum dbos_err pad(struct dbos_eval *eval, const struct dbos_datum *args, 
     }
     uint64_t missing = (uint64_t)(length - chars);
     uint64_t fill_chars = (uint64_t)char_count(fill);
-    size_t fill_bytes = missing / fill_chars * fill.size_bytes +
-                        char_offset(fill, missing % fill_chars);
+    size_t fill_bytes =
+        missing / fill_chars * fill.size_bytes + char_offset(fill, missing % fill_chars);
     uint8_t *data;
     enum dbos_err err = dbos_eval_take(eval, fill_bytes + text.size_bytes, &data);
     if (err != DBOS_OK) {
@@ -363,8 +367,7 @@ static enum dbos_err call_split_part(ARGS) {
     struct dbos_bytes by = args[1].bytes;
     int64_t wanted = args[2].integer;
     if (wanted == 0) {
-        return dbos_fail(eval->info, DBOS_ERR_INVALID_PARAMETER,
-                         "field position must not be zero");
+        return dbos_fail(eval->info, DBOS_ERR_INVALID_PARAMETER, "field position must not be zero");
     }
     int64_t fields = by.size_bytes == 0 ? 1 : (int64_t)count_matches(text, by) + 1;
     wanted = wanted < 0 ? fields + wanted + 1 : wanted;
@@ -434,34 +437,52 @@ static enum dbos_err call_chr(ARGS) {
     return DBOS_OK;
 }
 
-#define TEXT DBOS_TYPE_TEXT
+#define TEXT  DBOS_TYPE_TEXT
 #define BYTES DBOS_TYPE_BYTEA
-#define I4 DBOS_TYPE_INT4
-#define I8 DBOS_TYPE_INT8
-#define ANY DBOS_TYPE_UNKNOWN
+#define I4    DBOS_TYPE_INT4
+#define I8    DBOS_TYPE_INT8
+#define ANY   DBOS_TYPE_UNKNOWN
 
 static const struct dbos_function functions[] = {
     {.name = "length", .count = 1, .args = {TEXT}, .result = I4, .call = call_char_length},
     {.name = "length", .count = 1, .args = {BYTES}, .result = I4, .call = call_octet_length},
     {.name = "char_length", .count = 1, .args = {TEXT}, .result = I4, .call = call_char_length},
-    {.name = "character_length", .count = 1, .args = {TEXT}, .result = I4,
+    {.name = "character_length",
+     .count = 1,
+     .args = {TEXT},
+     .result = I4,
      .call = call_char_length},
     {.name = "octet_length", .count = 1, .args = {TEXT}, .result = I4, .call = call_octet_length},
     {.name = "octet_length", .count = 1, .args = {BYTES}, .result = I4, .call = call_octet_length},
     {.name = "lower", .count = 1, .args = {TEXT}, .result = TEXT, .call = call_lower},
     {.name = "upper", .count = 1, .args = {TEXT}, .result = TEXT, .call = call_upper},
     {.name = "substring", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_substring},
-    {.name = "substring", .count = 3, .args = {TEXT, I4, I4}, .result = TEXT,
+    {.name = "substring",
+     .count = 3,
+     .args = {TEXT, I4, I4},
+     .result = TEXT,
      .call = call_substring},
-    {.name = "substring", .count = 2, .args = {BYTES, I4}, .result = BYTES,
+    {.name = "substring",
+     .count = 2,
+     .args = {BYTES, I4},
+     .result = BYTES,
      .call = call_substring_bytes},
-    {.name = "substring", .count = 3, .args = {BYTES, I4, I4}, .result = BYTES,
+    {.name = "substring",
+     .count = 3,
+     .args = {BYTES, I4, I4},
+     .result = BYTES,
      .call = call_substring_bytes},
     {.name = "substr", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_substring},
     {.name = "substr", .count = 3, .args = {TEXT, I4, I4}, .result = TEXT, .call = call_substring},
-    {.name = "substr", .count = 2, .args = {BYTES, I4}, .result = BYTES,
+    {.name = "substr",
+     .count = 2,
+     .args = {BYTES, I4},
+     .result = BYTES,
      .call = call_substring_bytes},
-    {.name = "substr", .count = 3, .args = {BYTES, I4, I4}, .result = BYTES,
+    {.name = "substr",
+     .count = 3,
+     .args = {BYTES, I4, I4},
+     .result = BYTES,
      .call = call_substring_bytes},
     {.name = "left", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_left},
     {.name = "right", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_right},
@@ -473,21 +494,40 @@ static const struct dbos_function functions[] = {
     {.name = "rtrim", .count = 2, .args = {TEXT, TEXT}, .result = TEXT, .call = call_rtrim},
     {.name = "strpos", .count = 2, .args = {TEXT, TEXT}, .result = I4, .call = call_strpos},
     {.name = "position", .count = 2, .args = {TEXT, TEXT}, .result = I4, .call = call_strpos},
-    {.name = "starts_with", .count = 2, .args = {TEXT, TEXT}, .result = DBOS_TYPE_BOOL,
+    {.name = "starts_with",
+     .count = 2,
+     .args = {TEXT, TEXT},
+     .result = DBOS_TYPE_BOOL,
      .call = call_starts_with},
-    {.name = "replace", .count = 3, .args = {TEXT, TEXT, TEXT}, .result = TEXT,
+    {.name = "replace",
+     .count = 3,
+     .args = {TEXT, TEXT, TEXT},
+     .result = TEXT,
      .call = call_replace},
-    {.name = "concat", .count = 1, .args = {ANY}, .result = TEXT, .takes_null = true,
-     .variadic = true, .call = call_concat},
-    {.name = "concat_ws", .count = 2, .args = {TEXT, ANY}, .result = TEXT, .takes_null = true,
-     .variadic = true, .call = call_concat_ws},
+    {.name = "concat",
+     .count = 1,
+     .args = {ANY},
+     .result = TEXT,
+     .takes_null = true,
+     .variadic = true,
+     .call = call_concat},
+    {.name = "concat_ws",
+     .count = 2,
+     .args = {TEXT, ANY},
+     .result = TEXT,
+     .takes_null = true,
+     .variadic = true,
+     .call = call_concat_ws},
     {.name = "repeat", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_repeat},
     {.name = "reverse", .count = 1, .args = {TEXT}, .result = TEXT, .call = call_reverse},
     {.name = "lpad", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_lpad},
     {.name = "lpad", .count = 3, .args = {TEXT, I4, TEXT}, .result = TEXT, .call = call_lpad},
     {.name = "rpad", .count = 2, .args = {TEXT, I4}, .result = TEXT, .call = call_rpad},
     {.name = "rpad", .count = 3, .args = {TEXT, I4, TEXT}, .result = TEXT, .call = call_rpad},
-    {.name = "split_part", .count = 3, .args = {TEXT, TEXT, I4}, .result = TEXT,
+    {.name = "split_part",
+     .count = 3,
+     .args = {TEXT, TEXT, I4},
+     .result = TEXT,
      .call = call_split_part},
     {.name = "to_hex", .count = 1, .args = {I4}, .result = TEXT, .call = call_to_hex},
     {.name = "to_hex", .count = 1, .args = {I8}, .result = TEXT, .call = call_to_hex},

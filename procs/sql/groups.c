@@ -13,13 +13,12 @@ void dbos_groups_fini(struct dbos_groups *groups) { dbos_buf_fini(&groups->key);
 enum dbos_err dbos_datum_keep(struct dbos_arena *arena, const struct dbos_datum *from,
                               struct dbos_datum *out) {
     *out = *from;
-    if (from->is_null || from->object != NULL ||
-        !dbos_type_is_bytes((enum dbos_type)from->type)) {
+    if (from->is_null || from->object != NULL || !dbos_type_is_bytes((enum dbos_type)from->type)) {
         return DBOS_OK;
     }
-    const char *copy = dbos_arena_copy(
-        arena, from->bytes.size_bytes == 0 ? (const uint8_t *)"" : from->bytes.data,
-        from->bytes.size_bytes);
+    const char *copy =
+        dbos_arena_copy(arena, from->bytes.size_bytes == 0 ? (const uint8_t *)"" : from->bytes.data,
+                        from->bytes.size_bytes);
     out->bytes.data = (const uint8_t *)copy;
     return copy == NULL ? DBOS_ERR_NOMEM : DBOS_OK;
 }
@@ -60,8 +59,7 @@ static struct dbos_group *add(struct dbos_groups *groups, uint64_t hash,
     struct dbos_group *group = dbos_arena_take_zero(groups->arena, sizeof *group);
     struct dbos_datum *copies =
         dbos_arena_take(groups->arena, (count + 1) * sizeof(struct dbos_datum));
-    const char *key =
-        dbos_arena_copy(groups->arena, groups->key.data, groups->key.size_bytes);
+    const char *key = dbos_arena_copy(groups->arena, groups->key.data, groups->key.size_bytes);
     if (group == NULL || copies == NULL || key == NULL) {
         return NULL;
     }

@@ -91,8 +91,7 @@ static enum dbos_err make(const struct plan_request *request, struct dbos_plan *
     if (plan == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
     }
-    struct dbos_binder binder = {
-        .arena = &plan->arena, .info = info, .catalog = request->catalog};
+    struct dbos_binder binder = {.arena = &plan->arena, .info = info, .catalog = request->catalog};
     bool done = dbos_bind_hints(&binder, request->hints, request->hint_count) &&
                 plan_statement(&binder, plan) && dbos_bind_parameters_known(&binder);
     if (!done) {
@@ -193,7 +192,8 @@ bool dbos_plan_uses_table(const struct dbos_plan *plan, uint32_t table_id) {
     return false;
 }
 
-/* -- tags ----------------------------------------------------------------------------------------- */
+/* -- tags -----------------------------------------------------------------------------------------
+ */
 
 static const char *ddl_tag(const struct dbos_ast_statement *statement) {
     switch (statement->ddl) {

@@ -26,7 +26,7 @@ struct dbos_access {
     bool low_inclusive;
     bool high_inclusive;
     bool descending;
-    bool in_order;              /* the index gives the order that ORDER BY wants, in one partition */
+    bool in_order; /* the index gives the order that ORDER BY wants, in one partition */
     struct dbos_expr *partition; /* value of the partitioning column, where WHERE gives it */
     struct dbos_expr *where;     /* checked on every row, whatever the index has decided already */
     struct dbos_expr *series[3];

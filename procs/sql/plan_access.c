@@ -144,8 +144,8 @@ void dbos_plan_access(struct dbos_binder *binder, struct dbos_access *access) {
     }
 }
 
-/* ORDER BY the columns behind the equal ones of an ordered index, all in one direction. A range scan
- * in one partition gives that order; NULLs last when ascending, as the index has them. */
+/* ORDER BY the columns behind the equal ones of an ordered index, all in one direction. A range
+ * scan in one partition gives that order; NULLs last when ascending, as the index has them. */
 static bool gives_order(const struct dbos_access *access, uint32_t index,
                         const struct dbos_select_plan *select, uint32_t key_count) {
     const struct dbos_index_def *key = &access->def->indexes[index];
@@ -156,8 +156,7 @@ static bool gives_order(const struct dbos_access *access, uint32_t index,
     for (uint32_t i = 0; i < select->sort_count; i++) {
         const struct dbos_expr *expr = select->exprs[select->sort[i].output];
         if (expr->kind != DBOS_EXPR_COLUMN || expr->number != key->columns[key_count + i] ||
-            select->sort[i].descending != descending ||
-            select->sort[i].nulls_first != descending) {
+            select->sort[i].descending != descending || select->sort[i].nulls_first != descending) {
             return false;
         }
     }

@@ -54,8 +54,8 @@ static bool right_kind(struct dbos_binder *binder, const struct dbos_ast_call *a
     dbos_bind_signature(ast->name, types, ast->count, signature, sizeof signature);
     (void)dbos_bind_fail(binder, DBOS_ERR_WRONG_OBJECT_TYPE, ast->position, "%s is %s", signature,
                          is_select ? "a procedure" : "not a procedure");
-    dbos_err_hint(binder->info, is_select ? "To call a procedure, use CALL."
-                                          : "To call a function, use SELECT.");
+    dbos_err_hint(binder->info,
+                  is_select ? "To call a procedure, use CALL." : "To call a function, use SELECT.");
     return false;
 }
 
@@ -81,9 +81,8 @@ static bool coerce_arguments(struct dbos_binder *binder, struct dbos_call_plan *
         enum dbos_type wanted = (enum dbos_type)out->procedure->arguments[i].type;
         out->args[i] = dbos_coerce(binder, out->args[i], wanted, DBOS_CAST_IMPLICIT);
         if (out->args[i] == NULL) {
-            return binder->err != DBOS_OK
-                       ? false
-                       : no_procedure(binder, ast, types, is_select) != NULL;
+            return binder->err != DBOS_OK ? false
+                                          : no_procedure(binder, ast, types, is_select) != NULL;
         }
     }
     return true;
@@ -137,8 +136,7 @@ bool dbos_plan_call(struct dbos_binder *binder, struct dbos_plan *plan,
     if (plan->columns == NULL || name == NULL) {
         return dbos_bind_nomem(binder) != NULL;
     }
-    plan->columns[0] =
-        (struct dbos_result_column){.name = name, .type = out->procedure->returns};
+    plan->columns[0] = (struct dbos_result_column){.name = name, .type = out->procedure->returns};
     plan->column_count = 1;
     return true;
 }

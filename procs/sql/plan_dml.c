@@ -1,7 +1,8 @@
 /* INSERT, UPDATE, DELETE. */
 #include "procs/sql/plan.h"
 
-/* -- defaults ------------------------------------------------------------------------------------- */
+/* -- defaults -------------------------------------------------------------------------------------
+ */
 
 static struct dbos_expr *null_of(struct dbos_binder *binder, const struct dbos_column *column) {
     struct dbos_expr *expr =
@@ -39,10 +40,10 @@ static struct dbos_expr *parse_default(struct dbos_binder *binder,
     }
     dbos_script_close(script);
     if (expr == NULL) {
-        binder->err = own.err != DBOS_OK ? own.err
-                                         : dbos_fail(binder->info, DBOS_ERR_CORRUPT,
-                                                     "default of column \"%s\" is no expression",
-                                                     column->name);
+        binder->err = own.err != DBOS_OK
+                          ? own.err
+                          : dbos_fail(binder->info, DBOS_ERR_CORRUPT,
+                                      "default of column \"%s\" is no expression", column->name);
     }
     return expr;
 }
@@ -58,7 +59,8 @@ static struct dbos_expr *default_of(struct dbos_binder *binder, const struct dbo
     return expr;
 }
 
-/* -- INSERT --------------------------------------------------------------------------------------- */
+/* -- INSERT ---------------------------------------------------------------------------------------
+ */
 
 /* Which column of the table the n-th value is for. */
 struct column_list {
@@ -171,8 +173,7 @@ static bool plan_values(struct dbos_binder *binder, const struct dbos_ast_insert
             return dbos_bind_fail(binder, DBOS_ERR_SYNTAX, ast_position(row->values[0]),
                                   "VALUES lists must all be the same length") != NULL;
         }
-        uint32_t extra =
-            row->count > list->count ? ast_position(row->values[list->count]) : 0;
+        uint32_t extra = row->count > list->count ? ast_position(row->values[list->count]) : 0;
         if (!ast->default_values && !check_width(binder, ast, list, row->count, extra)) {
             return false;
         }
@@ -205,8 +206,7 @@ static bool plan_from_select(struct dbos_binder *binder, struct dbos_plan *plan,
     if (!done || !check_width(binder, ast, list, out->select->column_count, 0)) {
         return false;
     }
-    out->from_select =
-        dbos_bind_take(binder, out->def->column_count * sizeof(struct dbos_expr *));
+    out->from_select = dbos_bind_take(binder, out->def->column_count * sizeof(struct dbos_expr *));
     for (uint32_t i = 0; out->from_select != NULL && i < out->select->column_count; i++) {
         const struct dbos_expr *source = out->select->exprs[i];
         struct dbos_expr *value = dbos_expr_new(binder, DBOS_EXPR_COLUMN,
@@ -239,7 +239,8 @@ bool dbos_plan_insert(struct dbos_binder *binder, struct dbos_plan *plan) {
     return done && dbos_plan_returning(binder, plan, &ast->returning, out->def, &out->returning);
 }
 
-/* -- UPDATE and DELETE ---------------------------------------------------------------------------- */
+/* -- UPDATE and DELETE ----------------------------------------------------------------------------
+ */
 
 static bool plan_target(struct dbos_binder *binder, struct dbos_plan *plan,
                         const struct dbos_ast_relation *table, const struct dbos_ast *where,
@@ -290,8 +291,7 @@ bool dbos_plan_update(struct dbos_binder *binder, struct dbos_plan *plan) {
         return false;
     }
     dbos_plan_set_source(binder, &ast->table, out->access.def);
-    out->set =
-        dbos_bind_take(binder, out->access.def->column_count * sizeof(struct dbos_expr *));
+    out->set = dbos_bind_take(binder, out->access.def->column_count * sizeof(struct dbos_expr *));
     binder->clause = "UPDATE";
     for (uint32_t i = 0; i < ast->set.count && out->set != NULL; i++) {
         if (!bind_set(binder, &ast->set.items[i], out)) {

@@ -14,8 +14,7 @@ struct route {
 static bool is_known(const struct dbos_expr *expr) {
     struct dbos_expr_uses uses = {false, false, false, false};
     dbos_expr_uses(expr, &uses);
-    return !uses.columns && !uses.aggregates && !uses.volatile_functions &&
-           !uses.stable_functions;
+    return !uses.columns && !uses.aggregates && !uses.volatile_functions && !uses.stable_functions;
 }
 
 /* The slot of an expression's value; *known = false when it can not be told. */

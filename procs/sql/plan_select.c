@@ -3,15 +3,16 @@
 
 void dbos_plan_describe(const struct dbos_expr *expr, const char *name,
                         const struct dbos_table_def *def, struct dbos_result_column *out) {
-    *out = (struct dbos_result_column){
-        .name = name, .type = expr->type, .chars_max = expr->chars_max};
+    *out =
+        (struct dbos_result_column){.name = name, .type = expr->type, .chars_max = expr->chars_max};
     if (expr->kind == DBOS_EXPR_COLUMN && def != NULL) {
         out->table_id = def->id;
         out->column = (uint16_t)(expr->number + 1);
     }
 }
 
-/* -- targets -------------------------------------------------------------------------------------- */
+/* -- targets --------------------------------------------------------------------------------------
+ */
 
 struct target {
     struct dbos_expr *expr;
@@ -23,8 +24,8 @@ struct targets {
     uint32_t capacity;
 };
 
-static bool add_target(struct dbos_binder *binder, struct targets *targets,
-                       struct dbos_expr *expr, const char *name) {
+static bool add_target(struct dbos_binder *binder, struct targets *targets, struct dbos_expr *expr,
+                       const char *name) {
     expr = expr == NULL ? NULL : dbos_coerce_unknown(binder, expr);
     const char *copy = expr == NULL ? NULL : dbos_arena_copy(binder->arena, name, strlen(name));
     if (copy == NULL) {
@@ -52,9 +53,8 @@ static bool add_target(struct dbos_binder *binder, struct targets *targets,
 
 static bool expand_star(struct dbos_binder *binder, const struct dbos_ast *star,
                         struct targets *targets) {
-    struct dbos_ast column = {.kind = DBOS_AST_COLUMN,
-                              .position = star->position,
-                              .qualifier = star->qualifier};
+    struct dbos_ast column = {
+        .kind = DBOS_AST_COLUMN, .position = star->position, .qualifier = star->qualifier};
     if (binder->def == NULL && binder->series_column == NULL) {
         return (star->qualifier == NULL
                     ? dbos_bind_fail(binder, DBOS_ERR_SYNTAX, star->position,
@@ -80,9 +80,8 @@ static bool bind_targets(struct dbos_binder *binder, const struct dbos_ast_targe
         bool done = target->expr->kind == DBOS_AST_STAR
                         ? expand_star(binder, target->expr, out)
                         : add_target(binder, out, dbos_bind_expr(binder, target->expr),
-                                     target->name != NULL
-                                         ? target->name
-                                         : dbos_bind_column_name(target->expr));
+                                     target->name != NULL ? target->name
+                                                          : dbos_bind_column_name(target->expr));
         if (!done) {
             return false;
         }
@@ -123,7 +122,8 @@ bool dbos_plan_returning(struct dbos_binder *binder, struct dbos_plan *plan,
     return true;
 }
 
-/* -- FROM ----------------------------------------------------------------------------------------- */
+/* -- FROM -----------------------------------------------------------------------------------------
+ */
 
 static bool plan_series(struct dbos_binder *binder, const struct dbos_ast_relation *from,
                         struct dbos_access *access) {
@@ -176,7 +176,8 @@ static bool plan_from(struct dbos_binder *binder, const struct dbos_ast_relation
     return access->def != NULL;
 }
 
-/* -- ORDER BY and GROUP BY ------------------------------------------------------------------------ */
+/* -- ORDER BY and GROUP BY ------------------------------------------------------------------------
+ */
 
 /* An ordinal ("ORDER BY 2"); -1 = the expression is none; -2 = failed. */
 static int64_t ordinal(struct dbos_binder *binder, const struct dbos_ast *ast,
@@ -190,10 +191,10 @@ static int64_t ordinal(struct dbos_binder *binder, const struct dbos_ast *ast,
         }
         return ast->integer - 1;
     }
-    if (ast->kind == DBOS_AST_STRING || ast->kind == DBOS_AST_FLOAT ||
-        ast->kind == DBOS_AST_NULL || ast->kind == DBOS_AST_BOOL) {
-        (void)dbos_bind_fail(binder, DBOS_ERR_SYNTAX, ast->position,
-                             "non-integer constant in %s", clause);
+    if (ast->kind == DBOS_AST_STRING || ast->kind == DBOS_AST_FLOAT || ast->kind == DBOS_AST_NULL ||
+        ast->kind == DBOS_AST_BOOL) {
+        (void)dbos_bind_fail(binder, DBOS_ERR_SYNTAX, ast->position, "non-integer constant in %s",
+                             clause);
         return -2;
     }
     return -1;
@@ -321,7 +322,8 @@ static bool bind_groups(struct dbos_binder *binder, const struct dbos_ast_select
     return binder->err == DBOS_OK;
 }
 
-/* -- after grouping ------------------------------------------------------------------------------- */
+/* -- after grouping -------------------------------------------------------------------------------
+ */
 
 struct regroup {
     struct dbos_binder *binder;
@@ -422,7 +424,8 @@ static bool plan_aggregation(struct dbos_binder *binder, struct dbos_select_plan
     return binder->err == DBOS_OK;
 }
 
-/* -- the whole ------------------------------------------------------------------------------------ */
+/* -- the whole ------------------------------------------------------------------------------------
+ */
 
 static bool bind_count(struct dbos_binder *binder, const struct dbos_ast *ast, const char *clause,
                        struct dbos_expr **out) {
@@ -483,8 +486,7 @@ bool dbos_plan_select(struct dbos_binder *binder, struct dbos_plan *plan,
     }
     out->expr_count = targets.count;
     out->distinct = ast->distinct;
-    if (!plan_aggregation(binder, out) ||
-        !bind_count(binder, ast->limit, "LIMIT", &out->limit) ||
+    if (!plan_aggregation(binder, out) || !bind_count(binder, ast->limit, "LIMIT", &out->limit) ||
         !bind_count(binder, ast->offset, "OFFSET", &out->offset)) {
         return false;
     }

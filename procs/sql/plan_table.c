@@ -9,8 +9,8 @@ enum dbos_err dbos_schema_check(const char *schema, struct dbos_errinfo *info) {
         strcmp(schema, "pg_catalog") == 0) {
         return dbos_fail(info, DBOS_ERR_PRIVILEGE, "permission denied for schema %s", schema);
     }
-    return dbos_fail_state(info, DBOS_ERR_UNDEFINED_OBJECT, "3F000",
-                           "schema \"%s\" does not exist", schema);
+    return dbos_fail_state(info, DBOS_ERR_UNDEFINED_OBJECT, "3F000", "schema \"%s\" does not exist",
+                           schema);
 }
 
 const struct dbos_table_def *dbos_plan_find_table(struct dbos_binder *binder,
@@ -45,8 +45,7 @@ bool dbos_plan_may_write(struct dbos_binder *binder, const struct dbos_plan *pla
     if (strcmp(def->schema, "dbos") != 0) {
         return true;
     }
-    if (plan->in_procedure &&
-        (def->id == DBOS_TABLE_MODEL || def->id == DBOS_TABLE_MODEL_CHUNK)) {
+    if (plan->in_procedure && (def->id == DBOS_TABLE_MODEL || def->id == DBOS_TABLE_MODEL_CHUNK)) {
         return true;
     }
     return dbos_bind_fail(binder, DBOS_ERR_PRIVILEGE, 0, "permission denied for table %s",

@@ -42,8 +42,7 @@ static enum dbos_err run_kind(struct dbos_runner *runner) {
 
 enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run *run,
                             const struct dbos_datum *parameters, uint32_t count,
-                            struct dbos_sink *sink, uint64_t *out_rows,
-                            struct dbos_errinfo *info) {
+                            struct dbos_sink *sink, uint64_t *out_rows, struct dbos_errinfo *info) {
     *out_rows = 0;
     DBOS_CHECK(count >= plan->parameter_count);
     DBOS_CHECK(sink != NULL || plan->column_count == 0);

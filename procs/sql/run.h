@@ -29,11 +29,11 @@ static inline enum dbos_err dbos_runner_nomem(const struct dbos_runner *runner) 
 struct dbos_scan {
     struct dbos_runner *runner;
     const struct dbos_access *access;
-    bool empty;           /* no row can match: a key is NULL or out of its column's range */
-    uint32_t partition;   /* being visited */
+    bool empty;         /* no row can match: a key is NULL or out of its column's range */
+    uint32_t partition; /* being visited */
     uint32_t last_partition;
     uint32_t noted_partition;
-    bool open;            /* cursor is */
+    bool open; /* cursor is */
     struct dbos_cursor cursor;
     struct dbos_row *found; /* FIND: handed out next */
     uint64_t visited;
@@ -91,8 +91,8 @@ struct dbos_aggregate_state {
     size_t buffer_bytes;
 };
 enum dbos_err dbos_aggregate_add(const struct dbos_aggregate *aggregate,
-                                 struct dbos_aggregate_state *state, struct dbos_runner *runner)
-    DBOS_MUST_USE;
+                                 struct dbos_aggregate_state *state,
+                                 struct dbos_runner *runner) DBOS_MUST_USE;
 struct dbos_datum dbos_aggregate_result(const struct dbos_aggregate *aggregate,
                                         const struct dbos_aggregate_state *state);
 

@@ -22,8 +22,8 @@ enum dbos_err dbos_run_call(struct dbos_runner *runner) {
         return dbos_fail(runner->info, DBOS_ERR_MODULE, "procedure \"%s\" is not loaded",
                          call->procedure->name);
     }
-    enum dbos_err err = dbos_procedure_call(handle, runner->run, args, call->count, NULL, &value,
-                                            runner->info);
+    enum dbos_err err =
+        dbos_procedure_call(handle, runner->run, args, call->count, NULL, &value, runner->info);
     if (err != DBOS_OK || !call->is_select) {
         return err;
     }

@@ -19,7 +19,8 @@ static enum dbos_err replan(struct dbos_runner *runner) {
                                    runner->info);
 }
 
-/* -- names ---------------------------------------------------------------------------------------- */
+/* -- names ----------------------------------------------------------------------------------------
+ */
 
 /* The names of indexes that are being made with a table. */
 struct names {
@@ -88,7 +89,8 @@ static void join_columns(const struct dbos_ast_name *columns, uint32_t count, ch
     }
 }
 
-/* -- CREATE TABLE --------------------------------------------------------------------------------- */
+/* -- CREATE TABLE ---------------------------------------------------------------------------------
+ */
 
 struct table_builder {
     struct dbos_runner *runner;
@@ -159,8 +161,8 @@ static enum dbos_err build_columns(struct table_builder *builder) {
             return err;
         }
         if (from->default_sql != NULL) {
-            column->default_sql =
-                dbos_arena_copy(&builder->runner->keep, from->default_sql, strlen(from->default_sql));
+            column->default_sql = dbos_arena_copy(&builder->runner->keep, from->default_sql,
+                                                  strlen(from->default_sql));
             if (column->default_sql == NULL) {
                 return dbos_runner_nomem(builder->runner);
             }
@@ -186,8 +188,7 @@ static enum dbos_err key_columns(struct table_builder *builder, const struct dbo
         int32_t column = column_of(builder, key->columns[i].name);
         if (column < 0) {
             return dbos_fail_at(info, DBOS_ERR_UNDEFINED_COLUMN, key->position,
-                                "column \"%s\" named in key does not exist",
-                                key->columns[i].name);
+                                "column \"%s\" named in key does not exist", key->columns[i].name);
         }
         for (uint32_t k = 0; k < i; k++) {
             if (index->columns[k] == column) {
@@ -243,10 +244,9 @@ static enum dbos_err build_keys(struct table_builder *builder) {
     bool has_primary = false;
     for (uint32_t i = 0; i < ast->key_count && err == DBOS_OK; i++) {
         if (ast->keys[i].primary && has_primary) {
-            return dbos_fail_at(builder->runner->info, DBOS_ERR_INVALID_TABLE_DEFINITION,
-                                ast->keys[i].position,
-                                "multiple primary keys for table \"%s\" are not allowed",
-                                ast->table.name);
+            return dbos_fail_at(
+                builder->runner->info, DBOS_ERR_INVALID_TABLE_DEFINITION, ast->keys[i].position,
+                "multiple primary keys for table \"%s\" are not allowed", ast->table.name);
         }
         has_primary = has_primary || ast->keys[i].primary;
         err = ast->keys[i].primary ? build_key(builder, &ast->keys[i]) : DBOS_OK;
@@ -321,10 +321,9 @@ static enum dbos_err create_table(struct dbos_runner *runner,
     }
     struct names names = {.catalog = catalog};
     if (name_is_taken(&names, ast->table.name)) {
-        return ast->if_not_exists
-                   ? DBOS_OK
-                   : dbos_fail(runner->info, DBOS_ERR_DUPLICATE_TABLE,
-                               "relation \"%s\" already exists", ast->table.name);
+        return ast->if_not_exists ? DBOS_OK
+                                  : dbos_fail(runner->info, DBOS_ERR_DUPLICATE_TABLE,
+                                              "relation \"%s\" already exists", ast->table.name);
     }
     struct table_builder *builder = dbos_arena_take_zero(&runner->keep, sizeof *builder);
     if (builder == NULL) {
@@ -345,7 +344,8 @@ static enum dbos_err create_table(struct dbos_runner *runner,
     return err == DBOS_OK ? replan(runner) : err;
 }
 
-/* -- DROP TABLE ----------------------------------------------------------------------------------- */
+/* -- DROP TABLE -----------------------------------------------------------------------------------
+ */
 
 static enum dbos_err drop_table(struct dbos_runner *runner, const struct dbos_ast_name *name,
                                 bool if_exists) {
@@ -353,8 +353,7 @@ static enum dbos_err drop_table(struct dbos_runner *runner, const struct dbos_as
     const struct dbos_table_def *def = dbos_catalog_table(catalog, name->schema, name->name);
     uint32_t index;
     if (def != NULL && strcmp(def->schema, "public") != 0) {
-        return dbos_fail(runner->info, DBOS_ERR_PRIVILEGE, "must be owner of table %s",
-                         def->name);
+        return dbos_fail(runner->info, DBOS_ERR_PRIVILEGE, "must be owner of table %s", def->name);
     }
     if (def != NULL) {
         return dbos_txn_drop_table(runner->run->txn, def->id, runner->info);
@@ -370,7 +369,8 @@ static enum dbos_err drop_table(struct dbos_runner *runner, const struct dbos_as
                                  "table \"%s\" does not exist", name->name);
 }
 
-/* -- indexes -------------------------------------------------------------------------------------- */
+/* -- indexes --------------------------------------------------------------------------------------
+ */
 
 /* The same table with these indexes. */
 static enum dbos_err redefine(struct dbos_runner *runner, const struct dbos_table_def *def,
@@ -431,8 +431,7 @@ static enum dbos_err find_index_table(struct dbos_runner *runner,
     return DBOS_OK;
 }
 
-static enum dbos_err name_index(struct dbos_runner *runner,
-                                const struct dbos_ast_create_index *ast,
+static enum dbos_err name_index(struct dbos_runner *runner, const struct dbos_ast_create_index *ast,
                                 const struct dbos_table_def *def, struct dbos_index_def *index,
                                 bool *exists) {
     struct names names = {.catalog = dbos_txn_catalog(runner->run->txn)};
@@ -445,10 +444,9 @@ static enum dbos_err name_index(struct dbos_runner *runner,
     }
     *exists = name_is_taken(&names, ast->name);
     (void)snprintf(index->name, sizeof index->name, "%s", ast->name);
-    return !*exists || ast->if_not_exists
-               ? DBOS_OK
-               : dbos_fail(runner->info, DBOS_ERR_DUPLICATE_TABLE,
-                           "relation \"%s\" already exists", ast->name);
+    return !*exists || ast->if_not_exists ? DBOS_OK
+                                          : dbos_fail(runner->info, DBOS_ERR_DUPLICATE_TABLE,
+                                                      "relation \"%s\" already exists", ast->name);
 }
 
 static enum dbos_err create_index(struct dbos_runner *runner,
@@ -493,8 +491,7 @@ static enum dbos_err drop_index(struct dbos_runner *runner, const struct dbos_as
                                      "index \"%s\" does not exist", name->name);
     }
     if (strcmp(def->schema, "public") != 0) {
-        return dbos_fail(runner->info, DBOS_ERR_PRIVILEGE, "must be owner of index %s",
-                         name->name);
+        return dbos_fail(runner->info, DBOS_ERR_PRIVILEGE, "must be owner of index %s", name->name);
     }
     if (def->indexes[number].primary) {
         return dbos_fail(runner->info, DBOS_ERR_DEPENDENT_OBJECTS,
@@ -510,7 +507,8 @@ static enum dbos_err drop_index(struct dbos_runner *runner, const struct dbos_as
     return redefine(runner, def, indexes, count, 0);
 }
 
-/* -- procedures ----------------------------------------------------------------------------------- */
+/* -- procedures -----------------------------------------------------------------------------------
+ */
 
 static enum dbos_err create_procedure(struct dbos_runner *runner,
                                       const struct dbos_ast_create_procedure *ast) {
@@ -521,12 +519,10 @@ static enum dbos_err create_procedure(struct dbos_runner *runner,
                                        .argument_count = (uint16_t)ast->argument_count,
                                        .arguments = ast->arguments};
     (void)snprintf(info.name, sizeof info.name, "%s", ast->name);
-    info.symbol = ast->symbol == NULL ? NULL
-                                      : dbos_arena_copy(arena, ast->symbol, strlen(ast->symbol));
-    info.body =
-        ast->body == NULL ? NULL : dbos_arena_copy(arena, ast->body, strlen(ast->body));
-    info.route =
-        ast->route == NULL ? NULL : dbos_arena_copy(arena, ast->route, strlen(ast->route));
+    info.symbol =
+        ast->symbol == NULL ? NULL : dbos_arena_copy(arena, ast->symbol, strlen(ast->symbol));
+    info.body = ast->body == NULL ? NULL : dbos_arena_copy(arena, ast->body, strlen(ast->body));
+    info.route = ast->route == NULL ? NULL : dbos_arena_copy(arena, ast->route, strlen(ast->route));
     if ((ast->symbol != NULL && info.symbol == NULL) || (ast->body != NULL && info.body == NULL) ||
         (ast->route != NULL && info.route == NULL)) {
         return dbos_runner_nomem(runner);
@@ -553,7 +549,8 @@ static enum dbos_err drop_procedure(struct dbos_runner *runner, const struct dbo
                            runner->info);
 }
 
-/* -- all ------------------------------------------------------------------------------------------ */
+/* -- all ------------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err drop_each(struct dbos_runner *runner, enum dbos_ddl ddl,
                                const struct dbos_ast_drop *ast) {

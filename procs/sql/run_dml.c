@@ -2,7 +2,8 @@
  * and no statement sees its own changes. */
 #include "procs/sql/run.h"
 
-/* -- RETURNING ------------------------------------------------------------------------------------ */
+/* -- RETURNING ------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err return_row(struct dbos_runner *runner, const struct dbos_returning *returning,
                                 const struct dbos_table_def *def, const struct dbos_row *row) {
@@ -25,7 +26,8 @@ static enum dbos_err return_row(struct dbos_runner *runner, const struct dbos_re
     return runner->sink->row(runner->sink, datums, returning->count, runner->info);
 }
 
-/* -- INSERT --------------------------------------------------------------------------------------- */
+/* -- INSERT ---------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err insert_row(struct dbos_runner *runner, struct dbos_expr *const *exprs) {
     const struct dbos_insert_plan *insert = &runner->plan->insert;
@@ -132,7 +134,8 @@ enum dbos_err dbos_run_insert(struct dbos_runner *runner) {
     return DBOS_OK;
 }
 
-/* -- UPDATE and DELETE ---------------------------------------------------------------------------- */
+/* -- UPDATE and DELETE ----------------------------------------------------------------------------
+ */
 
 enum { BATCH_ROWS = 128 };
 struct row_batch {

@@ -19,7 +19,8 @@ struct output {
     uint64_t row_capacity;
 };
 
-/* -- LIMIT ---------------------------------------------------------------------------------------- */
+/* -- LIMIT ----------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err eval_count(struct dbos_runner *runner, const struct dbos_expr *expr,
                                 const char *clause, const char *sqlstate, uint64_t *out) {
@@ -57,7 +58,8 @@ static enum dbos_err output_init(struct output *output) {
     return err;
 }
 
-/* -- rows out ------------------------------------------------------------------------------------- */
+/* -- rows out -------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err send(struct output *output, const struct dbos_datum *datums) {
     if (output->offset > 0) {
@@ -67,8 +69,8 @@ static enum dbos_err send(struct output *output, const struct dbos_datum *datums
     if (output->full) {
         return DBOS_OK;
     }
-    enum dbos_err err = output->sink->row(output->sink, datums, output->select->column_count,
-                                          output->runner->info);
+    enum dbos_err err =
+        output->sink->row(output->sink, datums, output->select->column_count, output->runner->info);
     output->runner->rows += err == DBOS_OK ? 1 : 0;
     output->full = output->runner->rows >= output->limit;
     return err;
@@ -78,8 +80,7 @@ static enum dbos_err keep_row(struct output *output, const struct dbos_datum *da
     struct dbos_arena *arena = &output->runner->keep;
     if (output->row_count == output->row_capacity) {
         uint64_t capacity = output->row_capacity == 0 ? 64 : output->row_capacity * 2;
-        struct dbos_datum **rows =
-            dbos_arena_take(arena, capacity * sizeof(struct dbos_datum *));
+        struct dbos_datum **rows = dbos_arena_take(arena, capacity * sizeof(struct dbos_datum *));
         if (rows == NULL) {
             return dbos_runner_nomem(output->runner);
         }
@@ -114,8 +115,8 @@ static enum dbos_err project(struct output *output) {
     if (select->distinct) {
         struct dbos_group *group;
         bool is_new;
-        enum dbos_err err = dbos_groups_get(&output->distinct, output->datums,
-                                            select->column_count, &group, &is_new);
+        enum dbos_err err = dbos_groups_get(&output->distinct, output->datums, select->column_count,
+                                            &group, &is_new);
         if (err != DBOS_OK) {
             return dbos_runner_nomem(runner);
         }
@@ -141,7 +142,8 @@ static enum dbos_err finish(struct output *output) {
     return err;
 }
 
-/* -- without groups ------------------------------------------------------------------------------- */
+/* -- without groups -------------------------------------------------------------------------------
+ */
 
 static enum dbos_err run_plain(struct output *output) {
     struct dbos_scan scan;
@@ -163,7 +165,8 @@ static enum dbos_err run_plain(struct output *output) {
     return err;
 }
 
-/* -- with groups ---------------------------------------------------------------------------------- */
+/* -- with groups ----------------------------------------------------------------------------------
+ */
 
 static enum dbos_err find_group(struct output *output, struct dbos_groups *groups,
                                 struct dbos_datum *values, struct dbos_group **out) {

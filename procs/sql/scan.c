@@ -3,7 +3,8 @@
  * a table. A full scan that LIMIT stopped early is noted as one of the rows visited so far. */
 #include "procs/sql/run.h"
 
-/* -- keys ----------------------------------------------------------------------------------------- */
+/* -- keys -----------------------------------------------------------------------------------------
+ */
 
 enum fit { FITS, TOO_LOW, TOO_HIGH };
 
@@ -71,8 +72,7 @@ static enum dbos_err eval_bound(struct dbos_scan *scan, bool high) {
     if (err != DBOS_OK) {
         return err;
     }
-    enum fit fit =
-        value.is_null ? FITS : fit_column(&value, key_type(access, access->key_count));
+    enum fit fit = value.is_null ? FITS : fit_column(&value, key_type(access, access->key_count));
     if (value.is_null || fit == (high ? TOO_LOW : TOO_HIGH)) {
         scan->empty = true;
     } else if (fit == FITS) {
@@ -92,7 +92,8 @@ static enum dbos_err eval_bounds(struct dbos_scan *scan) {
     return err == DBOS_OK ? eval_bound(scan, true) : err;
 }
 
-/* -- partitions ----------------------------------------------------------------------------------- */
+/* -- partitions -----------------------------------------------------------------------------------
+ */
 
 /* Which parts to visit: the row's one where WHERE says it, else what is in hand. */
 static enum dbos_err choose_partitions(struct dbos_scan *scan) {
@@ -129,7 +130,8 @@ static struct dbos_table *part(const struct dbos_scan *scan) {
     return dbos_txn_table(scan->runner->run->txn, scan->access->def->id, scan->partition);
 }
 
-/* -- one row by its key --------------------------------------------------------------------------- */
+/* -- one row by its key ---------------------------------------------------------------------------
+ */
 
 static enum dbos_err find(struct dbos_scan *scan) {
     const struct dbos_access *access = scan->access;
@@ -146,7 +148,8 @@ static enum dbos_err find(struct dbos_scan *scan) {
     return DBOS_OK;
 }
 
-/* -- many rows ------------------------------------------------------------------------------------ */
+/* -- many rows ------------------------------------------------------------------------------------
+ */
 
 static struct dbos_bound bound(const struct dbos_scan *scan, uint32_t end) {
     return (struct dbos_bound){.datums = scan->bounds[end],
@@ -203,7 +206,8 @@ static enum dbos_err next_row(struct dbos_scan *scan, struct dbos_row **out) {
     return DBOS_OK;
 }
 
-/* -- generate_series ------------------------------------------------------------------------------ */
+/* -- generate_series ------------------------------------------------------------------------------
+ */
 
 static enum dbos_err begin_series(struct dbos_scan *scan) {
     int64_t values[3] = {0, 0, 1};
@@ -231,14 +235,14 @@ static bool next_of_series(struct dbos_scan *scan) {
     if (!scan->more || (scan->step > 0 ? scan->next > scan->last : scan->next < scan->last)) {
         return false;
     }
-    scan->value =
-        dbos_datum_int((enum dbos_type)scan->access->series[0]->type, scan->next);
+    scan->value = dbos_datum_int((enum dbos_type)scan->access->series[0]->type, scan->next);
     scan->more = !__builtin_add_overflow(scan->next, scan->step, &scan->next);
     scan->runner->eval.values = &scan->value;
     return true;
 }
 
-/* -- all ------------------------------------------------------------------------------------------ */
+/* -- all ------------------------------------------------------------------------------------------
+ */
 
 static enum dbos_err begin_table(struct dbos_scan *scan) {
     enum dbos_err err = choose_partitions(scan);

@@ -32,8 +32,8 @@ static enum dbos_err merge(struct dbos_runner *runner, const struct dbos_select_
         if (err != DBOS_OK) {
             return err;
         }
-        bool take_left = left < middle && (right >= end ||
-                                           compare_rows(select, from[left], from[right]) <= 0);
+        bool take_left =
+            left < middle && (right >= end || compare_rows(select, from[left], from[right]) <= 0);
         to[at] = take_left ? from[left++] : from[right++];
     }
     return DBOS_OK;

@@ -151,7 +151,8 @@ uint32_t dbos_lex_close(const char *text, uint32_t open) {
     return 0;
 }
 
-/* -- depth ---------------------------------------------------------------------------------------- */
+/* -- depth ----------------------------------------------------------------------------------------
+ */
 
 struct depth {
     uint32_t outer[LEVELS_MAX]; /* tokens of the open chains around each level */
@@ -212,8 +213,7 @@ enum dbos_err dbos_lex_check_depth(const char *text, struct dbos_errinfo *info) 
     struct dbos_token token = dbos_lex_next(text, 0);
     while (token.kind != DBOS_TOKEN_END) {
         if (!count_token(&depth, text, &token)) {
-            enum dbos_err err =
-                dbos_fail(info, DBOS_ERR_TOO_COMPLEX, "stack depth limit exceeded");
+            enum dbos_err err = dbos_fail(info, DBOS_ERR_TOO_COMPLEX, "stack depth limit exceeded");
             dbos_err_hint(info, "The statement is nested too deeply.");
             return err;
         }

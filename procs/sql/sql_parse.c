@@ -5,7 +5,8 @@
 #include "procs/sql/sql_lex.h"
 #include "procs/sql/sql_parse_internal.h"
 
-/* -- helpers of all conversions ------------------------------------------------------------------- */
+/* -- helpers of all conversions -------------------------------------------------------------------
+ */
 
 uint32_t dbos_parse_position(struct dbos_parser *parser, int32_t location) {
     if (location < 0) {
@@ -65,7 +66,8 @@ const char *dbos_parse_string(const PgQuery__Node *node) {
     return node != NULL && node->node_case == PG_QUERY__NODE__NODE_STRING ? node->string->sval : "";
 }
 
-/* -- SET and SHOW --------------------------------------------------------------------------------- */
+/* -- SET and SHOW ---------------------------------------------------------------------------------
+ */
 
 static const char *constant_text(struct dbos_parser *parser, const PgQuery__Node *node) {
     char digits[32];
@@ -158,7 +160,8 @@ static bool convert_call(struct dbos_parser *parser, const PgQuery__CallStmt *no
     return true;
 }
 
-/* -- statements ----------------------------------------------------------------------------------- */
+/* -- statements -----------------------------------------------------------------------------------
+ */
 
 /* The statement's name from its own first words: "BEGIN", "ALTER TABLE". */
 static bool refuse_statement(struct dbos_parser *parser, uint32_t start) {
@@ -274,7 +277,8 @@ static enum dbos_err convert_all(struct dbos_parser *parser, const PgQuery__Pars
     return parser->err;
 }
 
-/* -- libpg_query ---------------------------------------------------------------------------------- */
+/* -- libpg_query ----------------------------------------------------------------------------------
+ */
 
 static enum dbos_err syntax_error(struct dbos_parser *parser, const PgQueryError *error) {
     const char *message = error->message;
@@ -300,14 +304,13 @@ static void unpack_give(void *arena, void *block) {
     (void)block;
 }
 
-static enum dbos_err unpack_and_convert(struct dbos_parser *parser,
-                                        const PgQueryProtobuf *bytes) {
+static enum dbos_err unpack_and_convert(struct dbos_parser *parser, const PgQueryProtobuf *bytes) {
     struct dbos_arena tree_arena;
     dbos_arena_init(&tree_arena, parser->script->alloc, 0);
     ProtobufCAllocator allocator = {
         .alloc = unpack_take, .free = unpack_give, .allocator_data = &tree_arena};
-    PgQuery__ParseResult *tree = pg_query__parse_result__unpack(&allocator, bytes->len,
-                                                                (const uint8_t *)bytes->data);
+    PgQuery__ParseResult *tree =
+        pg_query__parse_result__unpack(&allocator, bytes->len, (const uint8_t *)bytes->data);
     enum dbos_err err = tree == NULL ? dbos_fail(parser->info, DBOS_ERR_NOMEM, "out of memory")
                                      : convert_all(parser, tree);
     dbos_arena_fini(&tree_arena);

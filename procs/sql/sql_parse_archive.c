@@ -1,10 +1,11 @@
-/* SELECTs for the archive: found by the provenance functions in their FROM clauses, at any depth, and
- * rewritten so that each call is a table that the archiver makes.
+/* SELECTs for the archive: found by the provenance functions in their FROM clauses, at any depth,
+ * and rewritten so that each call is a table that the archiver makes.
  *
  *   SELECT * FROM prov_history('t', 1) h JOIN prov.calls c ON …
  *   SELECT * FROM dbos_call_0 h JOIN prov.calls c ON …
  *
- * The tree is walked by protobuf-c's descriptions of it, because such a SELECT may hold any node. */
+ * The tree is walked by protobuf-c's descriptions of it, because such a SELECT may hold any node.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -100,7 +101,8 @@ static void walk_message(struct walk *walk, const ProtobufCMessage *message) {
     walk->depth--;
 }
 
-/* -- arguments ------------------------------------------------------------------------------------ */
+/* -- arguments ------------------------------------------------------------------------------------
+ */
 
 static bool convert_value(struct dbos_parser *parser, const PgQuery__AConst *value,
                           struct dbos_archive_argument *out) {
@@ -147,8 +149,7 @@ static bool convert_argument(struct dbos_parser *parser, const PgQuery__Node *no
     }
     if (cast != NULL && node->a_const->isnull && cast->type_name->n_names != 0) {
         const PgQuery__TypeName *type = cast->type_name;
-        out->row_type =
-            dbos_parse_copy(parser, dbos_parse_string(type->names[type->n_names - 1]));
+        out->row_type = dbos_parse_copy(parser, dbos_parse_string(type->names[type->n_names - 1]));
     }
     return convert_value(parser, node->a_const, out);
 }
@@ -170,7 +171,8 @@ static bool convert_call(struct dbos_parser *parser, const PgQuery__FuncCall *no
     return parser->err == DBOS_OK;
 }
 
-/* -- the text ------------------------------------------------------------------------------------- */
+/* -- the text -------------------------------------------------------------------------------------
+ */
 
 /* The call's bytes in the text: its name to its closing parenthesis. */
 static bool call_extent(const char *text, const PgQuery__FuncCall *call, uint32_t *out_end) {

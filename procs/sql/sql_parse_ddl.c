@@ -8,7 +8,8 @@ static bool refuse(struct dbos_parser *parser, int32_t location, const char *wha
     return dbos_parse_unsupported(parser, location, what) != NULL;
 }
 
-/* -- CREATE TABLE --------------------------------------------------------------------------------- */
+/* -- CREATE TABLE ---------------------------------------------------------------------------------
+ */
 
 /* The tree does not say where an expression ends: its text is written anew, as "SELECT <it>". */
 static const char *deparse(struct dbos_parser *parser, PgQuery__Node *expr, int32_t location) {
@@ -105,9 +106,8 @@ static bool column_constraint(struct dbos_parser *parser, struct dbos_ast_create
     }
     if (type == PG_QUERY__CONSTR_TYPE__CONSTR_DEFAULT) {
         column->default_value = dbos_parse_expr(parser, node->raw_expr);
-        column->default_sql = column->default_value == NULL
-                                  ? NULL
-                                  : deparse(parser, node->raw_expr, node->location);
+        column->default_sql =
+            column->default_value == NULL ? NULL : deparse(parser, node->raw_expr, node->location);
         return column->default_sql != NULL;
     }
     if (type == PG_QUERY__CONSTR_TYPE__CONSTR_PRIMARY ||
@@ -233,7 +233,8 @@ static bool convert_create_table(struct dbos_parser *parser, const PgQuery__Crea
     return convert_partitioning(parser, node->partspec, out);
 }
 
-/* -- CREATE INDEX --------------------------------------------------------------------------------- */
+/* -- CREATE INDEX ---------------------------------------------------------------------------------
+ */
 
 static const char *index_refusal(const PgQuery__IndexStmt *node) {
     if (node->where_clause != NULL) {
@@ -267,7 +268,8 @@ static bool convert_index_column(struct dbos_parser *parser, const PgQuery__Inde
     if (node->n_collation != 0 || node->n_opclass != 0 ||
         node->ordering == PG_QUERY__SORT_BY_DIR__SORTBY_DESC ||
         node->nulls_ordering == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST) {
-        return refuse(parser, location, "COLLATE, an operator class, DESC or NULLS FIRST in an index");
+        return refuse(parser, location,
+                      "COLLATE, an operator class, DESC or NULLS FIRST in an index");
     }
     out->name = dbos_parse_copy(parser, node->name);
     return out->name != NULL;
@@ -297,7 +299,8 @@ static bool convert_create_index(struct dbos_parser *parser, const PgQuery__Inde
     return true;
 }
 
-/* -- DROP ----------------------------------------------------------------------------------------- */
+/* -- DROP -----------------------------------------------------------------------------------------
+ */
 
 /* [schema, name] or [name]. */
 static bool convert_name(struct dbos_parser *parser, PgQuery__Node **parts, size_t count,
@@ -362,7 +365,8 @@ static bool convert_drop(struct dbos_parser *parser, const PgQuery__DropStmt *no
     return parser->err == DBOS_OK;
 }
 
-/* -- CREATE PROCEDURE ----------------------------------------------------------------------------- */
+/* -- CREATE PROCEDURE -----------------------------------------------------------------------------
+ */
 
 static bool convert_argument(struct dbos_parser *parser, const PgQuery__FunctionParameter *node,
                              struct dbos_argument *out) {
@@ -413,9 +417,8 @@ static bool convert_as(struct dbos_parser *parser, const PgQuery__DefElem *optio
     }
     const PgQuery__List *list = option->arg->list;
     out->file = dbos_parse_copy(parser, dbos_parse_string(list->items[0]));
-    out->symbol = list->n_items == 1
-                      ? NULL
-                      : dbos_parse_copy(parser, dbos_parse_string(list->items[1]));
+    out->symbol =
+        list->n_items == 1 ? NULL : dbos_parse_copy(parser, dbos_parse_string(list->items[1]));
     return parser->err == DBOS_OK;
 }
 
@@ -514,7 +517,8 @@ static bool convert_create_procedure(struct dbos_parser *parser,
     out->is_function = !node->is_procedure;
     out->replace = node->replace;
     if (!convert_arguments(parser, node, out) ||
-        (node->return_type != NULL && !dbos_parse_type(parser, node->return_type, true, &returns))) {
+        (node->return_type != NULL &&
+         !dbos_parse_type(parser, node->return_type, true, &returns))) {
         return false;
     }
     if (out->is_function && node->return_type == NULL) {

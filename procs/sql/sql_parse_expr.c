@@ -31,8 +31,7 @@ static bool fill_args(struct dbos_parser *parser, struct dbos_ast *node, uint32_
     return true;
 }
 
-struct dbos_ast **dbos_parse_list(struct dbos_parser *parser, PgQuery__Node **nodes,
-                                  size_t count) {
+struct dbos_ast **dbos_parse_list(struct dbos_parser *parser, PgQuery__Node **nodes, size_t count) {
     struct dbos_ast **list = dbos_parse_take(parser, count * sizeof(struct dbos_ast *));
     for (size_t i = 0; i < count && list != NULL; i++) {
         list[i] = dbos_parse_expr(parser, nodes[i]);
@@ -50,7 +49,8 @@ static struct dbos_ast *node_of(struct dbos_parser *parser, enum dbos_ast_kind k
     return node != NULL && fill_args(parser, node, 0, nodes, count) ? node : NULL;
 }
 
-/* -- leaves --------------------------------------------------------------------------------------- */
+/* -- leaves ---------------------------------------------------------------------------------------
+ */
 
 /* Digits without a point that fit a bigint are integers; the scanner says Float from 2^31 on. */
 static bool float_is_integer(const char *digits, int64_t *out) {
@@ -63,8 +63,7 @@ static bool float_is_integer(const char *digits, int64_t *out) {
     return errno == 0 && *end == '\0';
 }
 
-static struct dbos_ast *convert_constant(struct dbos_parser *parser,
-                                         const PgQuery__AConst *value) {
+static struct dbos_ast *convert_constant(struct dbos_parser *parser, const PgQuery__AConst *value) {
     struct dbos_ast *node = new_node(parser, DBOS_AST_NULL, value->location, 0);
     if (node == NULL || value->isnull) {
         return node;
@@ -75,8 +74,8 @@ static struct dbos_ast *convert_constant(struct dbos_parser *parser,
         node->integer = value->ival->ival;
         return node;
     case PG_QUERY__A__CONST__VAL_FVAL:
-        node->kind = float_is_integer(value->fval->fval, &node->integer) ? DBOS_AST_INTEGER
-                                                                         : DBOS_AST_FLOAT;
+        node->kind =
+            float_is_integer(value->fval->fval, &node->integer) ? DBOS_AST_INTEGER : DBOS_AST_FLOAT;
         node->name = dbos_parse_copy(parser, value->fval->fval);
         return node->name == NULL ? NULL : node;
     case PG_QUERY__A__CONST__VAL_BOOLVAL:
@@ -130,7 +129,8 @@ static struct dbos_ast *convert_parameter(struct dbos_parser *parser,
     return node;
 }
 
-/* -- operators ------------------------------------------------------------------------------------ */
+/* -- operators ------------------------------------------------------------------------------------
+ */
 
 static struct dbos_ast *convert_operator(struct dbos_parser *parser, const PgQuery__AExpr *expr) {
     bool prefix = expr->lexpr == NULL;
@@ -183,9 +183,9 @@ static struct dbos_ast *convert_between(struct dbos_parser *parser, const PgQuer
 /* LIKE … ESCAPE arrives as a call of like_escape() around the pattern. */
 static bool has_escape(const PgQuery__Node *pattern) {
     return pattern->node_case == PG_QUERY__NODE__NODE_FUNC_CALL &&
-           strcmp(dbos_parse_string(
-                      pattern->func_call->funcname[pattern->func_call->n_funcname - 1]),
-                  "like_escape") == 0;
+           strcmp(
+               dbos_parse_string(pattern->func_call->funcname[pattern->func_call->n_funcname - 1]),
+               "like_escape") == 0;
 }
 
 static struct dbos_ast *convert_a_expr(struct dbos_parser *parser, const PgQuery__AExpr *expr) {
@@ -269,7 +269,8 @@ static struct dbos_ast *convert_bool_test(struct dbos_parser *parser,
     return node;
 }
 
-/* -- CASE, calls, casts --------------------------------------------------------------------------- */
+/* -- CASE, calls, casts ---------------------------------------------------------------------------
+ */
 
 static struct dbos_ast *convert_case(struct dbos_parser *parser, const PgQuery__CaseExpr *expr) {
     bool has_operand = expr->arg != NULL;
@@ -338,8 +339,8 @@ struct dbos_ast *dbos_parse_function(struct dbos_parser *parser, const PgQuery__
     if (refusal != NULL) {
         return dbos_parse_unsupported(parser, call->location, refusal);
     }
-    struct dbos_ast *node = node_of(parser, DBOS_AST_CALL, call->location, call->args,
-                                    call->n_args);
+    struct dbos_ast *node =
+        node_of(parser, DBOS_AST_CALL, call->location, call->args, call->n_args);
     if (node == NULL) {
         return NULL;
     }

@@ -1,7 +1,8 @@
 /* SELECT, INSERT, UPDATE, DELETE. */
 #include "procs/sql/sql_parse_internal.h"
 
-/* -- FROM ----------------------------------------------------------------------------------------- */
+/* -- FROM -----------------------------------------------------------------------------------------
+ */
 
 bool dbos_parse_relation(struct dbos_parser *parser, const PgQuery__RangeVar *node,
                          struct dbos_ast_relation *out) {
@@ -82,7 +83,8 @@ static bool convert_from(struct dbos_parser *parser, PgQuery__Node **nodes, size
     return dbos_parse_unsupported(parser, from_location(nodes[0]), what) != NULL;
 }
 
-/* -- lists of targets ----------------------------------------------------------------------------- */
+/* -- lists of targets -----------------------------------------------------------------------------
+ */
 
 static bool convert_targets(struct dbos_parser *parser, PgQuery__Node **nodes, size_t count,
                             struct dbos_ast_targets *out) {
@@ -93,9 +95,10 @@ static bool convert_targets(struct dbos_parser *parser, PgQuery__Node **nodes, s
             return dbos_parse_unsupported(parser, target->location,
                                           "a subscript or field of a column") != NULL;
         }
-        if (target->val != NULL && target->val->node_case == PG_QUERY__NODE__NODE_MULTI_ASSIGN_REF) {
-            return dbos_parse_unsupported(parser, target->location,
-                                          "SET of a list of columns") != NULL;
+        if (target->val != NULL &&
+            target->val->node_case == PG_QUERY__NODE__NODE_MULTI_ASSIGN_REF) {
+            return dbos_parse_unsupported(parser, target->location, "SET of a list of columns") !=
+                   NULL;
         }
         out->items[i].name = dbos_parse_name(parser, target->name);
         out->items[i].position = dbos_parse_position(parser, target->location);
@@ -114,7 +117,8 @@ static struct dbos_ast *optional_expr(struct dbos_parser *parser, const PgQuery_
     return node == NULL ? NULL : dbos_parse_expr(parser, node);
 }
 
-/* -- SELECT --------------------------------------------------------------------------------------- */
+/* -- SELECT ---------------------------------------------------------------------------------------
+ */
 
 static const char *select_refusal(const PgQuery__SelectStmt *node) {
     if (node->with_clause != NULL) {
@@ -158,8 +162,7 @@ static bool convert_sort(struct dbos_parser *parser, const PgQuery__SelectStmt *
         sort->descending = by->sortby_dir == PG_QUERY__SORT_BY_DIR__SORTBY_DESC;
         sort->nulls_first =
             by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_FIRST ||
-            (by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_DEFAULT &&
-             sort->descending);
+            (by->sortby_nulls == PG_QUERY__SORT_BY_NULLS__SORTBY_NULLS_DEFAULT && sort->descending);
         if (sort->expr == NULL) {
             return false;
         }
@@ -201,7 +204,8 @@ bool dbos_parse_select(struct dbos_parser *parser, const PgQuery__SelectStmt *no
            convert_sort(parser, node, out);
 }
 
-/* -- INSERT, UPDATE, DELETE ----------------------------------------------------------------------- */
+/* -- INSERT, UPDATE, DELETE -----------------------------------------------------------------------
+ */
 
 static bool convert_values(struct dbos_parser *parser, const PgQuery__SelectStmt *node,
                            struct dbos_ast_insert *out) {
@@ -239,8 +243,8 @@ static bool convert_source(struct dbos_parser *parser, const PgQuery__Node *node
 bool dbos_parse_insert(struct dbos_parser *parser, const PgQuery__InsertStmt *node,
                        struct dbos_ast_insert *out) {
     if (node->on_conflict_clause != NULL) {
-        return dbos_parse_unsupported(parser, node->on_conflict_clause->location,
-                                      "ON CONFLICT") != NULL;
+        return dbos_parse_unsupported(parser, node->on_conflict_clause->location, "ON CONFLICT") !=
+               NULL;
     }
     if (node->with_clause != NULL) {
         return dbos_parse_unsupported(parser, node->with_clause->location, "WITH") != NULL;
@@ -280,12 +284,11 @@ bool dbos_parse_update(struct dbos_parser *parser, const PgQuery__UpdateStmt *no
 bool dbos_parse_delete(struct dbos_parser *parser, const PgQuery__DeleteStmt *node,
                        struct dbos_ast_delete *out) {
     if (node->with_clause != NULL || node->n_using_clause != 0) {
-        return dbos_parse_unsupported(parser,
-                                      node->with_clause != NULL
-                                          ? node->with_clause->location
-                                          : from_location(node->using_clause[0]),
-                                      node->with_clause != NULL ? "WITH" : "DELETE … USING") !=
-               NULL;
+        return dbos_parse_unsupported(
+                   parser,
+                   node->with_clause != NULL ? node->with_clause->location
+                                             : from_location(node->using_clause[0]),
+                   node->with_clause != NULL ? "WITH" : "DELETE … USING") != NULL;
     }
     if (!dbos_parse_relation(parser, node->relation, &out->table)) {
         return false;

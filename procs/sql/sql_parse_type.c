@@ -5,11 +5,11 @@ static const struct {
     const char *name;
     enum dbos_type type;
 } types[] = {
-    {"bool", DBOS_TYPE_BOOL},       {"boolean", DBOS_TYPE_BOOL},
-    {"int2", DBOS_TYPE_INT2},       {"int4", DBOS_TYPE_INT4},
-    {"int8", DBOS_TYPE_INT8},       {"float8", DBOS_TYPE_FLOAT8},
-    {"text", DBOS_TYPE_TEXT},       {"varchar", DBOS_TYPE_VARCHAR},
-    {"bytea", DBOS_TYPE_BYTEA},     {"timestamptz", DBOS_TYPE_TIMESTAMPTZ},
+    {"bool", DBOS_TYPE_BOOL},   {"boolean", DBOS_TYPE_BOOL},
+    {"int2", DBOS_TYPE_INT2},   {"int4", DBOS_TYPE_INT4},
+    {"int8", DBOS_TYPE_INT8},   {"float8", DBOS_TYPE_FLOAT8},
+    {"text", DBOS_TYPE_TEXT},   {"varchar", DBOS_TYPE_VARCHAR},
+    {"bytea", DBOS_TYPE_BYTEA}, {"timestamptz", DBOS_TYPE_TIMESTAMPTZ},
 };
 
 /* PostgreSQL has them, this database does not; the name as its documentation writes it. */
@@ -96,9 +96,9 @@ bool dbos_parse_type(struct dbos_parser *parser, const PgQuery__TypeName *node, 
     *out = (struct dbos_ast_type){.position = dbos_parse_position(parser, node->location)};
     if (node->setof || node->pct_type || node->n_array_bounds != 0 || node->n_names == 0) {
         return dbos_parse_unsupported(parser, node->location,
-                                      node->setof                  ? "SETOF"
+                                      node->setof                 ? "SETOF"
                                       : node->n_array_bounds != 0 ? "an array type"
-                                                                   : "%TYPE") != NULL;
+                                                                  : "%TYPE") != NULL;
     }
     const char *name = dbos_parse_string(node->names[node->n_names - 1]);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
