@@ -91,9 +91,41 @@ enum dbos_err dbos_module_store_chunk(const struct dbos_run *run, struct dbos_ha
     return dbos_txn_insert(run->txn, DBOS_TABLE_MODULE_CHUNK, datums, &row, info);
 }
 
+/* Bytes of all chunks of a module; 0 = there is none. */
+static size_t stored_bytes(struct dbos_table *table, struct dbos_hash128 hash) {
+    size_t size_bytes = 0;
+    struct dbos_bytes part;
+    for (uint32_t chunk = 0; find_chunk(table, hash, chunk, &part); chunk++) {
+        size_bytes += part.size_bytes;
+    }
+    return size_bytes;
+}
+
+/* It may be there already, perhaps in other chunks (uploaded): then it must be the same. */
+static enum dbos_err same_module(const struct dbos_run *run, const struct dbos_module_bytes *bytes,
+                                 struct dbos_errinfo *info) {
+    struct dbos_table *table = dbos_module_table(run->txn);
+    struct dbos_bytes part;
+    size_t at = 0;
+    for (uint32_t chunk = 0; find_chunk(table, bytes->hash, chunk, &part); chunk++) {
+        if (part.size_bytes > bytes->size_bytes - at ||
+            memcmp(part.data, bytes->data + at, part.size_bytes) != 0) {
+            break;
+        }
+        at += part.size_bytes;
+    }
+    return at == bytes->size_bytes
+               ? DBOS_OK
+               : dbos_fail(info, DBOS_ERR_MODULE,
+                           "another module with this content hash is stored already");
+}
+
 enum dbos_err dbos_module_store(const struct dbos_run *run, const struct dbos_module_bytes *bytes,
                                 struct dbos_errinfo *info) {
     uint32_t chunk = 0;
+    if (stored_bytes(dbos_module_table(run->txn), bytes->hash) > 0) {
+        return same_module(run, bytes, info);
+    }
     for (size_t at = 0; at < bytes->size_bytes; at += DBOS_MODULE_CHUNK_BYTES) {
         size_t left = bytes->size_bytes - at;
         struct dbos_bytes part = {
@@ -106,16 +138,6 @@ enum dbos_err dbos_module_store(const struct dbos_run *run, const struct dbos_mo
         }
     }
     return DBOS_OK;
-}
-
-/* Bytes of all chunks of a module; 0 = there is none. */
-static size_t stored_bytes(struct dbos_table *table, struct dbos_hash128 hash) {
-    size_t size_bytes = 0;
-    struct dbos_bytes part;
-    for (uint32_t chunk = 0; find_chunk(table, hash, chunk, &part); chunk++) {
-        size_bytes += part.size_bytes;
-    }
-    return size_bytes;
 }
 
 enum dbos_err dbos_module_fetch(struct dbos_alloc *alloc, struct dbos_table *table,

@@ -235,6 +235,7 @@ static enum dbos_err load_one(struct dbos_procs *procs, struct dbos_store *store
 enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *store,
                                   struct dbos_errinfo *info) {
     struct dbos_catalog *catalog = dbos_store_catalog(store);
+    procs->store = store;
     for (uint32_t i = 0; i < catalog->procedure_count; i++) {
         struct dbos_procedure_info *procedure = catalog->procedures[i];
         struct dbos_errinfo why = {0};
@@ -316,7 +317,19 @@ void dbos_procs_committed(struct dbos_procs *procs) {
     }
 }
 
+/* The catalogue is again what the plans were made for, but it has a new version. */
+static void renew(struct dbos_procedure_handle *handle, struct dbos_catalog *catalog) {
+    struct dbos_plan_set *set = NULL;
+    struct dbos_errinfo why = {0};
+    if (dbos_handle_plan(handle, catalog, &set, &why) != DBOS_OK && is_current(handle, catalog)) {
+        dbos_log(DBOS_LOG_ERROR, "procedure \"%s\" cannot be called any more: %s",
+                 handle->info->name, why.message);
+    }
+    use_plans(handle, set);
+}
+
 void dbos_procs_aborted(struct dbos_procs *procs) {
+    struct dbos_catalog *catalog = procs->store == NULL ? NULL : dbos_store_catalog(procs->store);
     for (struct dbos_procedure_handle *handle = procs->all; handle != NULL; handle = handle->all) {
         drop_next(handle);
         if (handle->pending) {
@@ -324,6 +337,9 @@ void dbos_procs_aborted(struct dbos_procs *procs) {
             use_plans(handle, NULL);
             handle->pending = false;
             handle->dead = true;
+        } else if (!handle->dead && catalog != NULL && handle->plans != NULL &&
+                   handle->plans->catalog_version != catalog->version) {
+            renew(handle, catalog);
         }
     }
 }

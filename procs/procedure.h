@@ -20,7 +20,8 @@ enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env,
                               struct dbos_procs **out) DBOS_MUST_USE;
 void dbos_procs_close(struct dbos_procs *procs);
 
-/* After recovery: load every procedure of the catalogue from the store's tables.
+/* After recovery, and once for an empty database: load every procedure of the catalogue from the
+ * store's tables. The store is borrowed until close.
  * Errors: MODULE (it no longer loads: the message says which and why). */
 enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *store,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
@@ -44,7 +45,9 @@ enum dbos_err dbos_procs_create(struct dbos_procs *procs, const struct dbos_run 
 enum dbos_err dbos_procs_drop(struct dbos_procs *procs, const struct dbos_run *run,
                               const char *name, bool if_exists,
                               struct dbos_errinfo *info) DBOS_MUST_USE;
-/* End of a barrier transaction: what was loaded in it is kept, or forgotten. */
+/* End of a barrier transaction, after its commit or abort: what was loaded in it is kept, or
+ * forgotten. (A catalogue that DDL had changed has a new version after the abort, too: plans are
+ * made again.) */
 void dbos_procs_committed(struct dbos_procs *procs);
 void dbos_procs_aborted(struct dbos_procs *procs);
 /* Plan all statements again for the transaction's catalogue (after DDL, before its commit).

@@ -62,7 +62,8 @@ struct dbos_loaded_module {
 struct dbos_procs {
     struct dbos_alloc *alloc;
     struct dbos_env *env;
-    char module_dir[512]; /* <program>/../lib/dbos */
+    struct dbos_store *store; /* of dbos_procs_load_all() */
+    char module_dir[512];     /* <program>/../lib/dbos */
     struct dbos_loaded_module *modules;
     struct dbos_procedure_handle *all;
     struct dbos_procedure_handle *builtins; /* in a list of their own: any thread walks it */

@@ -111,8 +111,9 @@ static enum dbos_err plan_one(const struct dbos_procedure_handle *handle,
         }
     }
     struct dbos_plan **plan = &set->plans[set->count];
-    enum dbos_err err = dbos_plan_make(handle->procs->alloc, catalog, handle->procs, script,
-                                       statement, hints, hint_count, plan, info);
+    enum dbos_err err =
+        dbos_plan_make_in_procedure(handle->procs->alloc, catalog, handle->procs, script, statement,
+                                    hints, hint_count, plan, info);
     if (err != DBOS_OK) {
         return err;
     }

@@ -148,7 +148,8 @@ static bool follows(const struct dbos_procedure_info *info, const struct dbos_pl
         own.type = info->arguments[argument].type;
         enum dbos_route_kind kind;
         uint32_t slot = 0;
-        if (dbos_plan_route(plan, values, count, &kind, &slot, NULL) != DBOS_OK ||
+        struct dbos_errinfo why;
+        if (dbos_plan_route(plan, values, count, &kind, &slot, &why) != DBOS_OK ||
             kind != DBOS_ROUTE_ONE || slot != dbos_slot_of(&own)) {
             return false;
         }
@@ -165,7 +166,8 @@ static bool needs_no_route(const struct dbos_plan *plan) {
     }
     enum dbos_route_kind kind;
     uint32_t slot = 0;
-    return dbos_plan_route(plan, values, count, &kind, &slot, NULL) == DBOS_OK &&
+    struct dbos_errinfo why;
+    return dbos_plan_route(plan, values, count, &kind, &slot, &why) == DBOS_OK &&
            kind == DBOS_ROUTE_ANY;
 }
 

@@ -36,6 +36,7 @@ void node_open(struct node *node) {
     cr_assert_eq(dbos_store_open(&node->alloc, node->objects, NODE_PARTITIONS, &node->store),
                  DBOS_OK);
     cr_assert_eq(dbos_procs_open(&node->alloc, dbos_env_posix(), &node->procs), DBOS_OK);
+    cr_assert_eq(dbos_procs_load_all(node->procs, node->store, &node->info), DBOS_OK);
     node->barrier = open_txn(node, DBOS_PARTITION_ALL);
     for (uint32_t p = 0; p < NODE_PARTITIONS; p++) {
         node->parts[p] = open_txn(node, p);
