@@ -108,7 +108,7 @@ static void one_call(struct client *client, int i) {
         break;
     case 2:
         (void)snprintf(sql, sizeof sql, "CREATE TABLE t%d_%d (id int PRIMARY KEY)",
-                       (int)client->session.id, i);
+                       (int)(client->session.id % 100000), i);
         break;
     default: /* one partition */
         (void)snprintf(sql, sizeof sql, "UPDATE account SET calls = calls + 1 WHERE id = %d", a);
