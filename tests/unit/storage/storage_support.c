@@ -1,4 +1,4 @@
-#include "storage_support.h"
+#include "tests/unit/storage/storage_support.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* What the storage tests share: an allocator with a balance, definitions and random datums. */
-#ifndef DBOS_TESTS_STORAGE_SUPPORT_H
-#define DBOS_TESTS_STORAGE_SUPPORT_H
+#ifndef DBOS_STORAGE_STORAGE_SUPPORT_H
+#define DBOS_STORAGE_STORAGE_SUPPORT_H
 
 #include <stdio.h>
 
@@ -43,4 +43,4 @@ struct dbos_datum test_random_datum(struct dbos_rng *rng, enum dbos_type type, u
 /* Equality in the sense of dbos_datum_compare, NULL = NULL. */
 int test_compare(const struct dbos_datum *a, const struct dbos_datum *b);
 
-#endif /* DBOS_TESTS_STORAGE_SUPPORT_H */
+#endif /* DBOS_STORAGE_STORAGE_SUPPORT_H */

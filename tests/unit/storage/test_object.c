@@ -1,6 +1,6 @@
 #include <criterion/criterion.h>
 
-#include "storage_support.h"
+#include "tests/unit/storage/storage_support.h"
 
 TestSuite(storage_object, .timeout = 60);
 

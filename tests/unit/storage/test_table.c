@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "storage_support.h"
+#include "tests/unit/storage/storage_support.h"
 
 TestSuite(storage_table, .timeout = 240);
 

@@ -2,7 +2,7 @@
 
 #include "storage/object.h"
 #include "storage/value_text.h"
-#include "storage_support.h"
+#include "tests/unit/storage/storage_support.h"
 
 TestSuite(storage_value, .timeout = 60);
 
