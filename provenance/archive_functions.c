@@ -509,8 +509,14 @@ static enum dbos_err make_user_blocks(struct making *making) {
         "), ev AS (SELECT e.* FROM arch.event e SEMI JOIN mine USING (position)), "
         "sent AS (SELECT position, max(statement) AS last FROM ev WHERE op = 8 AND count > 0 "
         "GROUP BY position), "
-        "pieces AS (SELECT table_id, block + 1024 * unnest(range(count)) AS block, ts, position, "
-        "statement FROM ev WHERE op = 4 UNION ALL "
+        "key AS (SELECT table_id, block, arg_max(pk, ord) AS pk, min(ord) AS first FROM arch.event "
+        "WHERE op IN (1, 2, 3) GROUP BY table_id, block), "
+        "looked AS (SELECT table_id, block + 1024 * unnest(range(count)) AS block, ts, position, "
+        "statement, ord FROM ev WHERE op = 4), "
+        /* An aborted transaction may have read a row of its own, which never was. */
+        "pieces AS (SELECT l.table_id, l.block, l.ts, l.position, l.statement FROM looked l JOIN "
+        "key k "
+        "ON k.table_id = l.table_id AND k.block = l.block AND k.first < l.ord UNION ALL "
         "SELECT v.table_id, v.block, s.ts, s.position, s.statement FROM ev s JOIN arch.version v "
         "ON v.table_id = s.table_id AND v.ord < s.ord AND v.next_ord > s.ord AND v.op <> 2 AND "
         "(s.partition = 65535 OR (v.block %% 1024) %% s.partitions = s.partition) "
@@ -520,9 +526,7 @@ static enum dbos_err make_user_blocks(struct making *making) {
                   "FROM ev WHERE op IN (1, 2, 3) UNION ALL "
                   "SELECT p.table_id, p.block, 'read', p.ts, p.position, "
                   "coalesce(sent.last >= p.statement, false) FROM pieces p LEFT JOIN sent USING "
-                  "(position)), "
-                  "key AS (SELECT table_id, block, arg_max(pk, ord) AS pk FROM arch.event "
-                  "WHERE op IN (1, 2, 3) GROUP BY table_id, block) "
+                  "(position)) "
                   "SELECT any_value(r.table_name) AS table_name, x.block AS block_id, "
                   "any_value(key.pk) AS pk, x.op, min(x.ts) AS first_ts, max(x.ts) AS last_ts, "
                   "count(*) AS n, max(x.position) AS last_position, bool_or(x.egress) AS egress "
@@ -549,20 +553,22 @@ static enum dbos_err make_block_readers(struct making *making) {
     dbos_sql_putf(&sql, "WITH life AS (SELECT v.* FROM arch.version v WHERE v.table_id = %u",
                   table);
     err = put_blocks(making, &sql, "v", making->arguments[1]);
-    dbos_sql_putf(&sql,
-                  "), block AS (SELECT DISTINCT block FROM life), "
-                  "seen AS (SELECT e.position, e.ts, 'row' AS via FROM arch.event e JOIN block b "
-                  "ON b.block >= e.block AND b.block < e.block + 1024 * e.count AND "
-                  "(b.block - e.block) %% 1024 = 0 WHERE e.op = 4 AND e.table_id = %u UNION ALL "
-                  "SELECT s.position, s.ts, 'scan' FROM arch.event s JOIN life v "
-                  "ON v.ord < s.ord AND v.next_ord > s.ord AND v.op <> 2 AND "
-                  "(s.partition = 65535 OR (v.block %% 1024) %% s.partitions = s.partition) "
-                  "WHERE s.op = 7 AND s.table_id = %u) "
-                  "SELECT t.username, t.procedure, min(s.ts) AS first_ts, max(s.ts) AS last_ts, "
-                  "count(*) AS n_reads, s.via, '{' || string_agg(DISTINCT "
-                  "CAST(s.position AS VARCHAR), ',' ORDER BY CAST(s.position AS VARCHAR)) || '}' "
-                  "AS positions FROM seen s LEFT JOIN arch.txn t USING (position) WHERE true",
-                  table, table);
+    dbos_sql_putf(
+        &sql,
+        "), block AS (SELECT block, min(ord) AS first FROM life GROUP BY block), "
+        "seen AS (SELECT e.position, e.ts, 'row' AS via FROM arch.event e JOIN block b "
+        "ON b.block >= e.block AND b.block < e.block + 1024 * e.count AND "
+        "(b.block - e.block) %% 1024 = 0 AND b.first < e.ord WHERE e.op = 4 AND e.table_id = %u "
+        "UNION ALL "
+        "SELECT s.position, s.ts, 'scan' FROM arch.event s JOIN life v "
+        "ON v.ord < s.ord AND v.next_ord > s.ord AND v.op <> 2 AND "
+        "(s.partition = 65535 OR (v.block %% 1024) %% s.partitions = s.partition) "
+        "WHERE s.op = 7 AND s.table_id = %u) "
+        "SELECT t.username, t.procedure, min(s.ts) AS first_ts, max(s.ts) AS last_ts, "
+        "count(*) AS n_reads, s.via, '{' || string_agg(DISTINCT "
+        "CAST(s.position AS VARCHAR), ',' ORDER BY s.position) || '}' "
+        "AS positions FROM seen s LEFT JOIN arch.txn t USING (position) WHERE true",
+        table, table);
     put_window(&sql, "s", making);
     dbos_sql_putf(&sql, " GROUP BY t.username, t.procedure, s.via "
                         "ORDER BY first_ts, t.username, t.procedure, s.via");

@@ -180,11 +180,9 @@ void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char 
 }
 
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row) {
-    /* Position 0: this transaction wrote it. Its own writes are in the record already, and after an
-     * abort the block was never there. */
-    if (row->position != 0) {
-        dbos_capture_read(txn->capture, table_id, row->block);
-    }
+    /* Rows that this transaction wrote, too: what it writes later depends on them. After an abort a
+     * block that it inserted was never there; the archive passes over reads of such blocks. */
+    dbos_capture_read(txn->capture, table_id, row->block);
 }
 
 /* Key bytes of leading index columns; empty where there is no memory (the record then fails). */
