@@ -62,6 +62,11 @@ struct work {
     uint16_t statement;
     uint64_t value;
     bool looked; /* at anything, if only an absent key or an empty range */
+    uint32_t scan_count;
+    struct {
+        int32_t table;
+        uint16_t statement;
+    } scans[MODEL_PROGRAM_MAX];
 };
 
 uint32_t oracle_partition_of(const struct oracle *o, int32_t a) {
@@ -246,6 +251,10 @@ static enum oracle_outcome look_up_key(struct work *w, const struct model_op *op
 
 static void look_through(struct work *w, const struct model_op *op) {
     bool index = has_index(w->o, op);
+    if (!index) {
+        w->scans[w->scan_count].table = op->table;
+        w->scans[w->scan_count++].statement = w->statement;
+    }
     const struct oracle_list *live = &w->o->live[op->table];
     w->looked = true;
     for (uint32_t i = 0; i < live->count; i++) {
@@ -379,6 +388,20 @@ static void restore_copy(struct oracle *o) {
     }
 }
 
+/* An aborted scan counts as one of the rows that were there before the transaction. */
+static void repeat_scans(struct work *w) {
+    for (uint32_t i = 0; i < w->scan_count; i++) {
+        int32_t table = w->scans[i].table;
+        const struct oracle_list *live = &w->o->live[table];
+        w->statement = w->scans[i].statement;
+        for (uint32_t k = 0; k < live->count; k++) {
+            if (in_hand(w, table, w->o->versions[live->items[k]].row.a)) {
+                note_read(w, live->items[k], ORACLE_BY_SCAN);
+            }
+        }
+    }
+}
+
 /* What was written never existed: a read of it is one of the version before, or of nothing. */
 static void undo(struct work *w) {
     struct oracle *o = w->o;
@@ -388,13 +411,14 @@ static void undo(struct work *w) {
         while (read.version != ORACLE_NONE && read.version >= w->txn.version_first) {
             read.version = o->versions[read.version].previous;
         }
-        if (read.version != ORACLE_NONE) {
+        if (read.version != ORACLE_NONE && read.via != ORACLE_BY_SCAN) {
             o->reads[kept++] = read;
         }
     }
     o->read_count = kept;
     o->version_count = w->txn.version_first;
     restore_copy(o);
+    repeat_scans(w);
 }
 
 static uint32_t end(struct work *w, bool committed) {
@@ -421,6 +445,7 @@ static uint32_t end(struct work *w, bool committed) {
 
 struct oracle_reply oracle_run(struct oracle *o, const struct oracle_request *request) {
     struct work w = {.o = o, .request = request};
+    w.statement = request->procedure != 0; /* the call itself is statement 1 */
     w.txn = (struct oracle_txn){.user = request->user,
                                 .procedure = request->procedure,
                                 .version_first = o->version_count,

@@ -70,8 +70,8 @@ struct oracle_txn {
 
 struct oracle_request {
     uint32_t user;
-    uint32_t procedure;
-    int32_t partition; /* or ORACLE_ALL_PARTITIONS */
+    uint32_t procedure; /* 0 = none: ad hoc statements */
+    int32_t partition;  /* or ORACLE_ALL_PARTITIONS */
     uint32_t op_count;
     struct model_op ops[MODEL_PROGRAM_MAX];
 };
