@@ -33,6 +33,8 @@ CREATE PROCEDURE transfer(source int, target int, amount bigint)
     LANGUAGE c AS 'transfer.so', 'transfer';
 CALL transfer(1, 2, 60);
 CALL transfer(1, 2, 1000);
+-- This one has taken the money when it finds that account 99 is not there.
+CALL transfer(1, 99, 10);
 SELECT id, balance FROM account ORDER BY id;
 
 -- Errors: each with its SQLSTATE, and the session goes on.
@@ -57,8 +59,10 @@ CREATE TABLE priced (id int PRIMARY KEY, price numeric);
 CREATE TABLE large (id int PRIMARY KEY, a text, b text, c text) PARTITION BY HASH (id);
 INSERT INTO large VALUES (1, repeat('x', 1048576), NULL, NULL);
 INSERT INTO large VALUES (2, repeat('x', 1048577), NULL, NULL);
-INSERT INTO large VALUES (3, repeat('x', 1048576), repeat('y', 1048576), 'z');
-SELECT id, length(a) FROM large;
+-- The int takes 4 bytes of the row: 2 MB to the byte, and one more.
+INSERT INTO large VALUES (3, repeat('x', 1048576), repeat('y', 1048571), 'z');
+INSERT INTO large VALUES (4, repeat('x', 1048576), repeat('y', 1048572), 'z');
+SELECT id, length(a) AS a, length(b) AS b, length(c) AS c FROM large ORDER BY id;
 INSERT INTO large SELECT i, repeat('x', 1048576), NULL, NULL FROM generate_series(10, 60) AS i;
 SELECT a FROM large;
 SELECT count(*) FROM large;

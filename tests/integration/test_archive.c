@@ -240,6 +240,11 @@ Test(archive, wrong_questions_have_the_right_sqlstate) {
         "1|2.5|~|t|x|1.5|[1, 2]|2020-01-02\n");
     expect_text(test_rows(a, "SELECT count(*), sum(n), avg(n) FROM acc", NULL),
                 "3|44|14.666666666666666\n");
+    expect_text(test_ask(a,
+                         "SELECT count(*), sum(n), n + 1, max(k) AS m FROM acc WHERE k < 0 "
+                         "GROUP BY n",
+                         NULL),
+                "count:20|sum:20|?column?:23|m:20\n");
     expect_text(test_rows(a, "SELECT username, count(*) FROM prov.txn GROUP BY 1 ORDER BY 1", NULL),
                 "ann|5\nbob|3\n");
     expect_text(test_rows(a,
