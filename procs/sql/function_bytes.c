@@ -1,5 +1,6 @@
-/* Functions on bytea: encode and decode, single bytes, MD5 (RFC 1321; a checksum, not for secrets).
- */
+/* Functions on bytea: encode and decode, single bytes, MD5 (a checksum, not for secrets). */
+#include <openssl/evp.h>
+
 #include "procs/sql/function.h"
 #include "procs/sql/type_io.h"
 
@@ -223,73 +224,20 @@ static enum dbos_err call_convert_to(ARGS) {
 /* -- MD5 ------------------------------------------------------------------------------------------
  */
 
-static const uint32_t md5_sines[64] = {
-    0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501,
-    0x698098d8, 0x8b44f7af, 0xffff5bb1, 0x895cd7be, 0x6b901122, 0xfd987193, 0xa679438e, 0x49b40821,
-    0xf61e2562, 0xc040b340, 0x265e5a51, 0xe9b6c7aa, 0xd62f105d, 0x02441453, 0xd8a1e681, 0xe7d3fbc8,
-    0x21e1cde6, 0xc33707d6, 0xf4d50d87, 0x455a14ed, 0xa9e3e905, 0xfcefa3f8, 0x676f02d9, 0x8d2a4c8a,
-    0xfffa3942, 0x8771f681, 0x6d9d6122, 0xfde5380c, 0xa4beea44, 0x4bdecfa9, 0xf6bb4b60, 0xbebfbc70,
-    0x289b7ec6, 0xeaa127fa, 0xd4ef3085, 0x04881d05, 0xd9d4d039, 0xe6db99e5, 0x1fa27cf8, 0xc4ac5665,
-    0xf4292244, 0x432aff97, 0xab9423a7, 0xfc93a039, 0x655b59c3, 0x8f0ccc92, 0xffeff47d, 0x85845dd1,
-    0x6fa87e4f, 0xfe2ce6e0, 0xa3014314, 0x4e0811a1, 0xf7537e82, 0xbd3af235, 0x2ad7d2bb, 0xeb86d391,
-};
-static const uint8_t md5_shifts[4][4] = {
-    {7, 12, 17, 22}, {5, 9, 14, 20}, {4, 11, 16, 23}, {6, 10, 15, 21}};
-
-static void md5_block(uint32_t state[4], const uint8_t *block) {
-    uint32_t a = state[0];
-    uint32_t b = state[1];
-    uint32_t c = state[2];
-    uint32_t d = state[3];
-    for (uint32_t i = 0; i < 64; i++) {
-        uint32_t round = i / 16;
-        uint32_t mix = round == 0   ? (b & c) | (~b & d)
-                       : round == 1 ? (d & b) | (~d & c)
-                       : round == 2 ? b ^ c ^ d
-                                    : c ^ (b | ~d);
-        uint32_t word = round == 0   ? i
-                        : round == 1 ? (5 * i + 1) % 16
-                        : round == 2 ? (3 * i + 5) % 16
-                                     : (7 * i) % 16;
-        uint32_t shift = md5_shifts[round][i % 4];
-        uint32_t sum = a + mix + md5_sines[i] + dbos_load_u32(block + (size_t)word * 4);
-        a = d;
-        d = c;
-        c = b;
-        b += sum << shift | sum >> (32 - shift);
-    }
-    state[0] += a;
-    state[1] += b;
-    state[2] += c;
-    state[3] += d;
-}
-
 static enum dbos_err call_md5(ARGS) {
     (void)count;
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned digest_bytes = 0;
     struct dbos_bytes from = args[0].bytes;
-    uint32_t state[4] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476};
-    uint8_t tail[128] = {0};
-    uint8_t digest[16];
-    size_t whole = from.size_bytes / 64 * 64;
-    size_t rest = from.size_bytes - whole;
-    size_t tail_bytes = rest < 56 ? 64 : 128;
-    for (size_t at = 0; at < whole; at += 64) {
-        md5_block(state, from.data + at);
+    if (EVP_Digest(from.size_bytes == 0 ? (const uint8_t *)"" : from.data, from.size_bytes, digest,
+                   &digest_bytes, EVP_md5(), NULL) != 1) {
+        return dbos_fail(eval->info, DBOS_ERR_NOT_SUPPORTED, "MD5 is not available here");
     }
-    if (rest != 0) {
-        memcpy(tail, from.data + whole, rest);
-    }
-    tail[rest] = 0x80;
-    dbos_store_u64(tail + tail_bytes - 8, (uint64_t)from.size_bytes * 8);
-    for (size_t at = 0; at < tail_bytes; at += 64) {
-        md5_block(state, tail + at);
-    }
-    memcpy(digest, state, sizeof digest);
     uint8_t *data;
-    enum dbos_err err = dbos_eval_take(eval, 32, &data);
+    enum dbos_err err = dbos_eval_take(eval, (size_t)digest_bytes * 2, &data);
     if (err == DBOS_OK) {
-        put_hex(data, digest, sizeof digest);
-        *out = dbos_datum_bytes(DBOS_TYPE_TEXT, data, 32);
+        put_hex(data, digest, digest_bytes);
+        *out = dbos_datum_bytes(DBOS_TYPE_TEXT, data, (size_t)digest_bytes * 2);
     }
     return err;
 }

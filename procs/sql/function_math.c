@@ -130,6 +130,22 @@ static enum dbos_err call_log(struct dbos_eval *eval, const struct dbos_datum *a
     return check_log(args[0].real, eval->info);
 }
 
+static enum dbos_err call_sin(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
+    (void)eval;
+    (void)count;
+    *out = dbos_datum_real(sin(args[0].real));
+    return DBOS_OK;
+}
+
+static enum dbos_err call_cos(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
+                              struct dbos_datum *out) {
+    (void)eval;
+    (void)count;
+    *out = dbos_datum_real(cos(args[0].real));
+    return DBOS_OK;
+}
+
 static enum dbos_err call_pi(struct dbos_eval *eval, const struct dbos_datum *args, uint32_t count,
                              struct dbos_datum *out) {
     (void)eval;
@@ -175,6 +191,8 @@ static const struct dbos_function functions[] = {
     {.name = "ln", .count = 1, .args = {REAL}, .result = REAL, .call = call_ln},
     {.name = "log", .count = 1, .args = {REAL}, .result = REAL, .call = call_log},
     {.name = "log10", .count = 1, .args = {REAL}, .result = REAL, .call = call_log},
+    {.name = "sin", .count = 1, .args = {REAL}, .result = REAL, .call = call_sin},
+    {.name = "cos", .count = 1, .args = {REAL}, .result = REAL, .call = call_cos},
     {.name = "pi", .result = REAL, .call = call_pi},
     {.name = "random", .result = REAL, .volatility = DBOS_VOLATILE, .call = call_random},
 };
