@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,8 @@ static int read_port(int in) {
 pid_t node_start(const struct node_options *options, int *out_port) {
     int out[2];
     *out_port = 0;
+    /* What the node started becomes ours when it dies, to be waited for: init may take its time. */
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (pipe2(out, O_CLOEXEC) != 0) {
         return -1;
     }
@@ -63,8 +66,9 @@ pid_t node_start(const struct node_options *options, int *out_port) {
 
 void node_kill(pid_t pid) {
     (void)kill(-pid, SIGKILL);
-    (void)waitpid(pid, NULL, 0);
-    while (kill(-pid, 0) == 0) { /* its children are init's now; wait until they are gone */
+    while (waitpid(-pid, NULL, 0) > 0) {
+    }
+    while (kill(-pid, 0) == 0) {
         (void)usleep(1000);
     }
 }
