@@ -4,6 +4,9 @@
 #include "base/log.h"
 #include "provenance/archive_internal.h"
 #include "provenance/archive_manifest.h"
+#include "provenance/archive_text.h"
+
+#define DAY_US 86400000000LL
 
 /* -- a file of one relation and day ---------------------------------------------------------------
  */
@@ -11,6 +14,8 @@
 struct part {
     struct dbos_archiver *archiver;
     const struct dbos_archive_relation *relation;
+    int64_t day_number; /* since 1970-01-01 */
+    bool whole;         /* no other day has rows */
     char day[16];
     char path[256]; /* relative to the archive's folder */
     uint64_t rows;
@@ -41,10 +46,12 @@ static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_er
     const struct dbos_archive_relation *relation = part->relation;
     struct dbos_buf sql;
     dbos_buf_init(&sql, archiver->alloc);
-    dbos_sql_putf(&sql,
-                  "COPY (SELECT * FROM hot.%s WHERE strftime(ts, '%%Y-%%m-%%d') = '%s' "
-                  "ORDER BY %s) TO ",
-                  relation->name, part->day, relation->columns[0].name);
+    dbos_sql_putf(&sql, "COPY (SELECT * FROM hot.%s", relation->name);
+    if (!part->whole) {
+        dbos_sql_putf(&sql, " WHERE epoch_us(ts) // %lld = %lld", DAY_US,
+                      (long long)part->day_number);
+    }
+    dbos_sql_putf(&sql, " ORDER BY %s) TO ", relation->columns[0].name);
     dbos_sql_put_literal(&sql, to);
     dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ");
     put_field_ids(&sql, relation);
@@ -151,24 +158,36 @@ static enum dbos_err select_days(struct dbos_archiver *archiver,
                                  struct dbos_errinfo *info) {
     char sql[256];
     (void)snprintf(sql, sizeof sql,
-                   "SELECT strftime(ts, '%%Y-%%m-%%d') AS day, count(*), min(position), "
-                   "max(position) FROM hot.%s GROUP BY day ORDER BY day",
-                   relation->name);
+                   "SELECT epoch_us(ts) // %lld AS day, count(*), min(position), max(position), "
+                   "count(*) OVER () FROM hot.%s GROUP BY day ORDER BY day",
+                   DAY_US, relation->name);
     return dbos_duckdb_select(archiver->duck, archiver->connection, sql, out, info);
+}
+
+/* "2026-01-31", from days since 1970-01-01. */
+static void name_day(struct part *part) {
+    struct dbos_buf text;
+    dbos_buf_init(&text, part->archiver->alloc);
+    dbos_archive_text_timestamp(&text, part->day_number * DAY_US);
+    DBOS_CHECK(!text.failed && text.size_bytes > 10);
+    memcpy(part->day, text.data, 10);
+    part->day[10] = '\0';
+    dbos_buf_fini(&text);
 }
 
 static void read_day(struct part *part, duckdb_data_chunk chunk, uint64_t row) {
     const struct dbos_duckdb *duck = part->archiver->duck;
-    duckdb_string_t *days = duck->vector_get_data(duck->data_chunk_get_vector(chunk, 0));
-    uint32_t length = days[row].value.inlined.length; /* ten characters: always inlined */
-    DBOS_CHECK(length < sizeof part->day && length <= 12);
-    memcpy(part->day, days[row].value.inlined.inlined, length);
-    part->day[length] = '\0';
-    uint64_t *targets[] = {&part->rows, &part->min_position, &part->max_position};
-    for (uint32_t i = 0; i < 3; i++) {
-        int64_t *values = duck->vector_get_data(duck->data_chunk_get_vector(chunk, i + 1));
-        *targets[i] = (uint64_t)values[row];
+    int64_t values[5];
+    for (uint32_t i = 0; i < 5; i++) {
+        const int64_t *column = duck->vector_get_data(duck->data_chunk_get_vector(chunk, i));
+        values[i] = column[row];
     }
+    part->day_number = values[0];
+    part->rows = (uint64_t)values[1];
+    part->min_position = (uint64_t)values[2];
+    part->max_position = (uint64_t)values[3];
+    part->whole = values[4] == 1;
+    name_day(part);
 }
 
 /* Files of one relation; their lines go to `line`, their paths to the relation when `paths`. */

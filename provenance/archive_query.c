@@ -319,6 +319,21 @@ static enum dbos_err prepare(struct asking *asking, struct dbos_buf *sql) {
     return err;
 }
 
+/* As PostgreSQL names a column that was given no name: a function's, "?column?" for another
+ * expression, where DuckDB writes the whole of it: count_star(), sum(n), (n + 1). */
+static const char *tidy_name(char *name) {
+    size_t word = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    size_t length = strlen(name);
+    if (strcmp(name, "count_star()") == 0) {
+        return "count";
+    }
+    if (length < 2 || name[length - 1] != ')' || name[word] != '(') {
+        return name;
+    }
+    name[word] = '\0';
+    return word == 0 ? "?column?" : name;
+}
+
 static enum dbos_err send_columns(struct asking *asking) {
     const struct dbos_duckdb *duck = asking->duck;
     struct dbos_alloc *alloc = asking->archiver->alloc;
@@ -329,15 +344,19 @@ static enum dbos_err send_columns(struct asking *asking) {
     }
     struct dbos_archive_result_column *columns =
         dbos_take_zero(alloc, (count + 1) * sizeof *columns);
+    char **names = dbos_take_zero(alloc, (count + 1) * sizeof *names);
     asking->row = dbos_take_zero(alloc, (count + 1) * sizeof *asking->row);
     asking->starts = dbos_take_zero(alloc, (count + 1) * sizeof *asking->starts);
     enum dbos_err err = DBOS_OK;
-    if (columns == NULL || asking->row == NULL || asking->starts == NULL) {
+    if (columns == NULL || names == NULL || asking->row == NULL || asking->starts == NULL) {
         err = dbos_fail(asking->info, DBOS_ERR_NOMEM, "out of memory for the answer");
         count = 0;
     }
     for (uint32_t i = 0; i < count; i++) {
-        columns[i].name = duck->prepared_statement_column_name(asking->prepared, i);
+        /* The library's copy, ours to change and to free. */
+        const char *name = duck->prepared_statement_column_name(asking->prepared, i);
+        names[i] = (char *)(uintptr_t)name;
+        columns[i].name = name == NULL ? "?column?" : tidy_name(names[i]);
         columns[i].oid =
             dbos_type_oid(type_of(duck->prepared_statement_column_type(asking->prepared, i)));
     }
@@ -345,8 +364,9 @@ static enum dbos_err send_columns(struct asking *asking) {
         err = asking->sink->columns(asking->sink->arg, columns, count, asking->info);
     }
     for (uint32_t i = 0; i < count; i++) {
-        duck->free((void *)(uintptr_t)columns[i].name);
+        duck->free(names[i]);
     }
+    dbos_give(alloc, names);
     dbos_give(alloc, columns);
     return err;
 }
