@@ -113,10 +113,6 @@ static enum dbos_err on_parse(struct dbos_session *session, struct dbos_bytes bo
     if (err != DBOS_OK) {
         return err;
     }
-    if (parse.name[0] != 0 && find_statement(session, parse.name) != NULL) {
-        return dbos_fail(info, DBOS_ERR_DUPLICATE_STATEMENT,
-                         "prepared statement \"%s\" already exists", parse.name);
-    }
     if (session->statement_count >= DBOS_SESSION_STATEMENTS_MAX) {
         return dbos_fail(info, DBOS_ERR_LIMIT, "more than %d prepared statements",
                          DBOS_SESSION_STATEMENTS_MAX);
@@ -134,6 +130,10 @@ static enum dbos_err on_parse(struct dbos_session *session, struct dbos_bytes bo
     }
     if (parse.name[0] == 0) {
         session->unnamed = prepared;
+    } else if (find_statement(session, parse.name) != NULL) {
+        dbos_prepared_unref(prepared);
+        return dbos_fail(info, DBOS_ERR_DUPLICATE_STATEMENT,
+                         "prepared statement \"%s\" already exists", parse.name);
     } else {
         struct dbos_prepared **at = bucket(session, parse.name);
         prepared->next = *at;
@@ -221,6 +221,9 @@ static enum dbos_err on_bind(struct dbos_session *session, struct dbos_bytes bod
     }
     if (err == DBOS_OK) {
         err = dbos_prepared_refresh(session, prepared, info);
+    }
+    if (err == DBOS_OK) {
+        err = dbos_prepared_check_counts(prepared, &bind, info);
     }
     if (err == DBOS_OK) {
         err = open_group(session, info);
@@ -422,13 +425,32 @@ static bool gives_rows(const struct dbos_prepared *prepared) {
     return prepared->plan == NULL || dbos_plan_columns(prepared->plan, &columns) != 0;
 }
 
+static enum dbos_err cannot_run(const struct dbos_portal *portal, struct dbos_errinfo *info) {
+    enum dbos_err err =
+        dbos_fail(info, DBOS_ERR_PROTOCOL, "portal \"%s\" cannot be run", portal->name);
+    memcpy(info->sqlstate, "55000", sizeof info->sqlstate);
+    return err;
+}
+
+/* SET, SHOW, or nothing. */
+static enum dbos_err execute_locally(struct dbos_session *session, struct dbos_portal *portal,
+                                     struct dbos_errinfo *info) {
+    bool is_again = portal->was_local;
+    portal->was_local = true;
+    if (is_again && portal->prepared->kind == DBOS_STATEMENT_SET) {
+        return cannot_run(portal, info);
+    }
+    if (is_again && portal->prepared->kind == DBOS_STATEMENT_SHOW) {
+        dbos_wire_put_complete(dbos_session_bytes(session), "SHOW"); /* no more rows */
+        return DBOS_OK;
+    }
+    return dbos_prepared_run_locally(session, portal->prepared, false, info);
+}
+
 static enum dbos_err execute_again(struct dbos_session *session, struct dbos_portal *portal,
                                    uint32_t rows_max, struct dbos_errinfo *info) {
     if (!gives_rows(portal->prepared)) {
-        enum dbos_err err =
-            dbos_fail(info, DBOS_ERR_PROTOCOL, "portal \"%s\" cannot be run", portal->name);
-        memcpy(info->sqlstate, "55000", sizeof info->sqlstate);
-        return err;
+        return cannot_run(portal, info);
     }
     dbos_session_put_result(session, portal->execution, portal->statement, rows_max);
     return DBOS_OK;
@@ -447,7 +469,7 @@ static enum dbos_err on_execute(struct dbos_session *session, struct dbos_bytes 
     }
     struct dbos_prepared *prepared = portal->prepared;
     if (dbos_statement_is_local(prepared->kind)) {
-        return dbos_prepared_run_locally(session, prepared, false, info);
+        return execute_locally(session, portal, info);
     }
     if (portal->execution != NULL) {
         return execute_again(session, portal, execute.rows_max, info);

@@ -88,6 +88,7 @@ struct dbos_portal {
     uint32_t format_count;
     struct dbos_execution *execution; /* executed once: where its rows are */
     uint32_t statement;
+    bool was_local; /* executed once: SET, SHOW */
 };
 
 struct dbos_session_pool {
@@ -194,7 +195,12 @@ uint32_t dbos_prepared_parameters(const struct dbos_prepared *prepared);
 enum dbos_type dbos_prepared_parameter_type(const struct dbos_prepared *prepared, uint32_t i);
 /* The oid that the client is told of parameter i. */
 uint32_t dbos_prepared_parameter_oid(const struct dbos_prepared *prepared, uint32_t i);
-/* Decode Bind's values into `execution`'s arena, of the plan's types. */
+/* Errors: PROTOCOL (not as many parameters or result formats as the statement has). */
+enum dbos_err dbos_prepared_check_counts(const struct dbos_prepared *prepared,
+                                         const struct dbos_wire_bind *bind,
+                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Decode Bind's values, whose counts were checked, into `execution`'s arena, of the plan's types.
+ */
 enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
                                  const struct dbos_wire_bind *bind,
                                  struct dbos_execution *execution, struct dbos_portal *portal,

@@ -332,8 +332,9 @@ static enum dbos_err decode_text(const struct dbos_prepared *prepared, uint32_t 
     return *out == NULL ? no_memory(info) : DBOS_OK;
 }
 
-static enum dbos_err check_counts(const struct dbos_prepared *prepared,
-                                  const struct dbos_wire_bind *bind, struct dbos_errinfo *info) {
+enum dbos_err dbos_prepared_check_counts(const struct dbos_prepared *prepared,
+                                         const struct dbos_wire_bind *bind,
+                                         struct dbos_errinfo *info) {
     uint32_t wanted = dbos_prepared_parameters(prepared);
     if (bind->parameter_count != wanted) {
         return dbos_fail(info, DBOS_ERR_PROTOCOL,
@@ -374,10 +375,7 @@ enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
     struct dbos_arena *arena = &execution->request.arena;
     uint32_t count = bind->parameter_count;
     bool is_archive = prepared->kind == DBOS_STATEMENT_ARCHIVE;
-    enum dbos_err err = check_counts(prepared, bind, info);
-    if (err == DBOS_OK) {
-        err = take_formats(bind, arena, portal, info);
-    }
+    enum dbos_err err = take_formats(bind, arena, portal, info);
     struct dbos_datum *datums = NULL;
     const char **texts = NULL;
     if (err == DBOS_OK && count != 0) {
