@@ -248,8 +248,10 @@ static int status(const struct options *options) {
     if (connection == NULL) {
         return EXIT_NO;
     }
-    bool fine = print_query(connection, "tasks (state, count):",
-                            "SELECT state, count(*) FROM dbos.task GROUP BY state ORDER BY state");
+    bool fine = print_query(connection, "version:", "SHOW dbos.version");
+    fine = print_query(connection, "tasks (state, count):",
+                       "SELECT state, count(*) FROM dbos.task GROUP BY state ORDER BY state") &&
+           fine;
     fine = print_query(connection, "models (id, version, architecture, chunks):",
                        "SELECT model_id, version, architecture, chunks FROM dbos.model "
                        "ORDER BY model_id, version") &&
@@ -257,7 +259,6 @@ static int status(const struct options *options) {
     fine = print_query(connection, "tables and procedures (kind, name, version):",
                        "SELECT kind, name, version FROM dbos.catalog ORDER BY kind, name") &&
            fine;
-    fine = print_query(connection, "memory:", "SELECT * FROM dbos.memory") && fine;
     PQfinish(connection);
     return fine ? 0 : EXIT_NO;
 }
