@@ -1,11 +1,11 @@
 /* A power cut for tests: everything that was not synced is gone after a kill.
  *
  * `kill -9` alone loses nothing, because the page cache survives the process. This library, loaded
- * with LD_PRELOAD, notes before each change of a file under $LOSE_UNSYNCED_ROOT what was there before
- * (in a journal of the process in $LOSE_UNSYNCED_JOURNAL), and at each sync that the changes so far
- * are safe. After the kill, lose_unsynced_apply (a program from the same source) undoes, newest
- * first, what was not synced: overwritten bytes, growth, new files and renames whose directory was
- * not synced.
+ * with LD_PRELOAD, notes before each change of a file under $LOSE_UNSYNCED_ROOT what was there
+ * before (in a journal of the process in $LOSE_UNSYNCED_JOURNAL), and at each sync that the changes
+ * so far are safe. After the kill, lose_unsynced_apply (a program from the same source) undoes,
+ * newest first, what was not synced: overwritten bytes, growth, new files and renames whose
+ * directory was not synced.
  *
  * LOSE_UNSYNCED_IGNORE_SYNC=1 makes fdatasync and fsync do nothing and note nothing: a test with it
  * has to fail, which shows that the loss is real. */
@@ -57,8 +57,8 @@ static void open_journal(void) {
         return;
     }
     (void)snprintf(path, sizeof path, "%s/%d.journal", dir, (int)pid);
-    journal = (int)syscall(SYS_openat, AT_FDCWD, path,
-                           O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    journal =
+        (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (journal < 0) {
         root = NULL;
     }

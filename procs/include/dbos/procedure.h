@@ -1,6 +1,7 @@
 /* dbos/procedure.h: everything that a stored procedure may use. Include this and nothing else.
  *
- * A procedure is a function that runs as one ACID transaction, alone on its partition, to completion:
+ * A procedure is a function that runs as one ACID transaction, alone on its partition, to
+ * completion:
  *
  *     #include <dbos/procedure.h>
  *
@@ -23,12 +24,12 @@
  *
  * Rules, enforced by dbos-cc and by the loader: no global or thread-local variable that can be
  * written, no constructors, no function from outside but these and those of the allow-list
- * (docs/procedures.md: memcpy, memset, memmove, memcmp, strlen, strcmp, strncmp, snprintf, qsort, and
- * the arithmetic ones of libm). Time and random numbers come from the engine, so that a call can be
- * run again with the same outcome.
+ * (docs/procedures.md: memcpy, memset, memmove, memcmp, strlen, strcmp, strncmp, snprintf, qsort,
+ * and the arithmetic ones of libm). Time and random numbers come from the engine, so that a call
+ * can be run again with the same outcome.
  *
- * After an error (a statement returned a negative number) the transaction can only be aborted: return
- * from the procedure; whatever it returns, the caller gets that error and nothing remains.
+ * After an error (a statement returned a negative number) the transaction can only be aborted:
+ * return from the procedure; whatever it returns, the caller gets that error and nothing remains.
  *
  * Pointers handed out (arguments, columns, results) are valid until the procedure returns, columns
  * until the next dbos_fetch() or dbos_execute() of the same statement. */
@@ -48,27 +49,30 @@ struct dbos_procedure {
     uint32_t sdk_version;
     uint32_t statement_count;
     const char *const *statements; /* prepared when the procedure is registered */
-    const char *route;             /* "table.column=$n": the argument that routes it; NULL = none: it
-                                      runs with all partitions in hand */
+    const char *route; /* "table.column=$n": the argument that routes it; NULL = none: it
+                          runs with all partitions in hand */
     int (*run)(struct dbos_call *call); /* DBOS_DONE or dbos_abort()'s value */
 };
 
 #define DBOS_PROCEDURE(name, ...)                                                                  \
-    __attribute__((visibility("default"))) extern const struct dbos_procedure                      \
-        dbos_procedure_##name;                                                                     \
+    __attribute__((                                                                                \
+        visibility("default"))) extern const struct dbos_procedure dbos_procedure_##name;          \
     const struct dbos_procedure dbos_procedure_##name = {.sdk_version = DBOS_SDK_VERSION,          \
                                                          __VA_ARGS__}
 
 enum { DBOS_DONE = 0, DBOS_ABORTED = 1 };
 
-/* -- arguments (0-based; asking for another type than declared is an error of the procedure) ------- */
+/* -- arguments (0-based; asking for another type than declared is an error of the procedure)
+ * ------- */
 size_t dbos_arg_count(struct dbos_call *call);
 bool dbos_arg_is_null(struct dbos_call *call, size_t i);
-int64_t dbos_arg_int(struct dbos_call *call, size_t i); /* smallint, int, bigint, boolean, timestamptz */
+int64_t dbos_arg_int(struct dbos_call *call,
+                     size_t i); /* smallint, int, bigint, boolean, timestamptz */
 double dbos_arg_float(struct dbos_call *call, size_t i);
 const void *dbos_arg_bytes(struct dbos_call *call, size_t i, size_t *out_size); /* text, bytea */
 
-/* -- statements ----------------------------------------------------------------------------------- */
+/* -- statements -----------------------------------------------------------------------------------
+ */
 enum dbos_value_kind { DBOS_VALUE_NULL, DBOS_VALUE_INT, DBOS_VALUE_FLOAT, DBOS_VALUE_BYTES };
 struct dbos_value {
     enum dbos_value_kind kind;
@@ -76,8 +80,8 @@ struct dbos_value {
     double real;
     const void *bytes;
 };
-#define DBOS_NULL ((struct dbos_value){.kind = DBOS_VALUE_NULL})
-#define DBOS_INT(v) ((struct dbos_value){.kind = DBOS_VALUE_INT, .integer = (v)})
+#define DBOS_NULL     ((struct dbos_value){.kind = DBOS_VALUE_NULL})
+#define DBOS_INT(v)   ((struct dbos_value){.kind = DBOS_VALUE_INT, .integer = (v)})
 #define DBOS_FLOAT(v) ((struct dbos_value){.kind = DBOS_VALUE_FLOAT, .real = (v)})
 #define DBOS_BYTES(p, n)                                                                           \
     ((struct dbos_value){.kind = DBOS_VALUE_BYTES, .bytes = (p), .integer = (int64_t)(n)})
@@ -85,12 +89,12 @@ struct dbos_value {
 /* Run statement `statement` (its number in the list) with parameters $1…; rows inserted, updated,
  * deleted or returned; negative: an error, return from the procedure. */
 #define dbos_execute(call, statement, ...)                                                         \
-    dbos_execute_values((call), (statement),                                                       \
-                        (const struct dbos_value[]){{.kind = DBOS_VALUE_NULL}, ##__VA_ARGS__} + 1, \
-                        sizeof((const struct dbos_value[]){{.kind = DBOS_VALUE_NULL},              \
-                                                           ##__VA_ARGS__}) /                       \
-                                sizeof(struct dbos_value) -                                        \
-                            1)
+    dbos_execute_values(                                                                           \
+        (call), (statement),                                                                       \
+        (const struct dbos_value[]){{.kind = DBOS_VALUE_NULL}, ##__VA_ARGS__} + 1,                 \
+        sizeof((const struct dbos_value[]){{.kind = DBOS_VALUE_NULL}, ##__VA_ARGS__}) /            \
+                sizeof(struct dbos_value) -                                                        \
+            1)
 int64_t dbos_execute_values(struct dbos_call *call, uint32_t statement,
                             const struct dbos_value *values, size_t count);
 /* The next row of the last dbos_execute() of a SELECT; false after the last. */
@@ -101,8 +105,10 @@ double dbos_column_float(struct dbos_call *call, uint32_t statement, size_t colu
 const void *dbos_column_bytes(struct dbos_call *call, uint32_t statement, size_t column,
                               size_t *out_size);
 
-/* -- outcome -------------------------------------------------------------------------------------- */
-/* Give up: everything is undone, the caller gets P0001 with this message. `return dbos_abort(…);` */
+/* -- outcome --------------------------------------------------------------------------------------
+ */
+/* Give up: everything is undone, the caller gets P0001 with this message. `return dbos_abort(…);`
+ */
 int dbos_abort(struct dbos_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* The value of a function; the last one counts; none = NULL. Each returns DBOS_DONE. */
@@ -111,20 +117,22 @@ int dbos_return_int(struct dbos_call *call, int64_t value);
 int dbos_return_float(struct dbos_call *call, double value);
 int dbos_return_bytes(struct dbos_call *call, const void *data, size_t size);
 
-/* -- surroundings --------------------------------------------------------------------------------- */
-int64_t dbos_now_us(struct dbos_call *call); /* the transaction's time, µs since 1970 UTC */
+/* -- surroundings ---------------------------------------------------------------------------------
+ */
+int64_t dbos_now_us(struct dbos_call *call);  /* the transaction's time, µs since 1970 UTC */
 uint64_t dbos_random(struct dbos_call *call); /* recorded with the transaction */
 const char *dbos_user(struct dbos_call *call);
 /* Memory until the procedure returns; NULL = out of memory: return. */
 void *dbos_alloc(struct dbos_call *call, size_t size);
 
-/* -- tasks ---------------------------------------------------------------------------------------- */
+/* -- tasks ----------------------------------------------------------------------------------------
+ */
 /* A task is a computation outside the database: it leaves after this transaction has committed and
  * comes back as a call of `result_procedure`, exactly once, as the user who submitted it:
  *     PROCEDURE result(task bigint, context bytea, error text)
  * `error` is NULL when it succeeded; then dbos_result_*() read what came. The result procedure of a
- * train task stores the model, if it likes it: a row of dbos.model and one of dbos.model_chunk for each
- * piece, under a new version (procs/examples/mnist.c). */
+ * train task stores the model, if it likes it: a row of dbos.model and one of dbos.model_chunk for
+ * each piece, under a new version (procs/examples/mnist.c). */
 enum dbos_task_kind { DBOS_TASK_INFER = 2, DBOS_TASK_TRAIN = 3 };
 struct dbos_task {
     enum dbos_task_kind kind;
