@@ -23,15 +23,17 @@ enum dbos_statement_kind {
     DBOS_STATEMENT_INSERT,
     DBOS_STATEMENT_UPDATE,
     DBOS_STATEMENT_DELETE,
-    DBOS_STATEMENT_CALL,    /* CALL p(…), or SELECT f(…) of a registered function */
-    DBOS_STATEMENT_DDL,     /* CREATE/DROP TABLE, INDEX, PROCEDURE, FUNCTION */
-    DBOS_STATEMENT_SET,     /* SET [LOCAL|SESSION] name = value, RESET name: the session's business */
+    DBOS_STATEMENT_CALL, /* CALL p(…), or SELECT f(…) of a registered function */
+    DBOS_STATEMENT_DDL,  /* CREATE/DROP TABLE, INDEX, PROCEDURE, FUNCTION */
+    DBOS_STATEMENT_SET,  /* SET [LOCAL|SESSION] name = value, RESET name: the session's business */
     DBOS_STATEMENT_SHOW,
     DBOS_STATEMENT_ARCHIVE, /* a SELECT over prov_…(), dbos_as_of(), prov.…: runs in the archive */
-    DBOS_STATEMENT_SYSTEM,  /* a SELECT over a dbos.* system view that is not a table (dbos.memory, …) */
+    DBOS_STATEMENT_SYSTEM, /* a SELECT over a dbos.* system view that is not a table (dbos.memory,
+                              …) */
 };
 
-/* -- scripts ------------------------------------------------------------------------------------ */
+/* -- scripts ------------------------------------------------------------------------------------
+ */
 
 struct dbos_script;
 /* Parse a whole query string (several statements with ; between them). Errors: SYNTAX with position
@@ -42,8 +44,8 @@ enum dbos_err dbos_script_parse(struct dbos_alloc *alloc, const char *text,
 void dbos_script_close(struct dbos_script *script); /* plans made from it must be gone */
 uint32_t dbos_script_count(const struct dbos_script *script);
 enum dbos_statement_kind dbos_script_kind(const struct dbos_script *script, uint32_t statement);
-/* The text of one statement without leading blanks and its semicolon; and the offset in characters of
- * its first character in the whole text (positions of errors are relative to the whole text). */
+/* The text of one statement without leading blanks and its semicolon; and the offset in characters
+ * of its first character in the whole text (positions of errors are relative to the whole text). */
 struct dbos_bytes dbos_script_text(const struct dbos_script *script, uint32_t statement);
 uint32_t dbos_script_position(const struct dbos_script *script, uint32_t statement);
 
@@ -57,14 +59,14 @@ struct dbos_setting_change {
 void dbos_script_setting(const struct dbos_script *script, uint32_t statement,
                          struct dbos_setting_change *out);
 
-/* ARCHIVE: the calls of provenance functions, and the statement's text with the i-th call replaced by
- * the table name dbos_call_<i> (i from 0). Arguments are literals or parameters, as text; parameters
- * are named by number. Borrowed. */
+/* ARCHIVE: the calls of provenance functions, and the statement's text with the i-th call replaced
+ * by the table name dbos_call_<i> (i from 0). Arguments are literals or parameters, as text;
+ * parameters are named by number. Borrowed. */
 struct dbos_archive_argument {
-    const char *text;   /* NULL = SQL NULL (also the row type argument NULL::t: then `row_type`) */
+    const char *text; /* NULL = SQL NULL (also the row type argument NULL::t: then `row_type`) */
     const char *row_type; /* dbos_as_of(NULL::t, …): "t" */
-    const char *name;   /* named notation (depth => 3), or NULL */
-    uint32_t parameter; /* 1-based; 0 = literal */
+    const char *name;     /* named notation (depth => 3), or NULL */
+    uint32_t parameter;   /* 1-based; 0 = literal */
 };
 struct dbos_archive_call {
     const char *function; /* "prov_last_writer", "dbos_as_of", … */
@@ -80,7 +82,8 @@ struct dbos_archive_query {
 void dbos_script_archive(const struct dbos_script *script, uint32_t statement,
                          struct dbos_archive_query *out);
 
-/* -- plans -------------------------------------------------------------------------------------- */
+/* -- plans --------------------------------------------------------------------------------------
+ */
 
 struct dbos_result_column {
     const char *name;
@@ -93,8 +96,8 @@ struct dbos_result_column {
 struct dbos_plan;
 /* Plan statement `statement` of a script, which is kept by the plan (reference). `hints[i]` is the
  * type of parameter i+1 where the client gave one (UNKNOWN = infer). Kinds SET, SHOW, ARCHIVE and
- * EMPTY have no plan (a bug to ask). Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 42P18, 42P02,
- * 0A000 and so on, with position. */
+ * EMPTY have no plan (a bug to ask). Errors: 42P01, 42703, 42702, 42883, 42804, 42803, 42P18,
+ * 42P02, 0A000 and so on, with position. */
 enum dbos_err dbos_plan_make(struct dbos_alloc *alloc, struct dbos_catalog *catalog,
                              struct dbos_procs *procs, struct dbos_script *script,
                              uint32_t statement, const enum dbos_type *hints, uint32_t hint_count,
@@ -118,7 +121,8 @@ uint32_t dbos_plan_columns(const struct dbos_plan *plan, const struct dbos_resul
 bool dbos_plan_is_read_only(const struct dbos_plan *plan);
 /* CALL: the procedure that it runs (borrowed), else NULL. */
 const struct dbos_procedure_info *dbos_plan_procedure(const struct dbos_plan *plan);
-/* Tables whose absence or change would break it: for "DDL that would break a procedure is refused". */
+/* Tables whose absence or change would break it: for "DDL that would break a procedure is refused".
+ */
 bool dbos_plan_uses_table(const struct dbos_plan *plan, uint32_t table_id);
 
 enum dbos_route_kind {
@@ -133,7 +137,8 @@ enum dbos_err dbos_plan_route(const struct dbos_plan *plan, const struct dbos_da
                               uint32_t count, enum dbos_route_kind *out_kind, uint32_t *out_slot,
                               struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* -- running ------------------------------------------------------------------------------------ */
+/* -- running ------------------------------------------------------------------------------------
+ */
 
 /* Receives rows; datums are borrowed for the call. An error stops the statement (e.g. LIMIT: result
  * over 50 MB). */
@@ -146,9 +151,9 @@ struct dbos_sink {
 struct dbos_run {
     struct dbos_txn *txn;
     struct dbos_procs *procs;
-    const char *user;              /* current_user, borrowed */
+    const char *user;               /* current_user, borrowed */
     const _Atomic uint32_t *cancel; /* non-zero = CANCELED; may be NULL */
-    uint64_t deadline_ns;          /* env->mono_ns past which it is TIMEOUT; 0 = none */
+    uint64_t deadline_ns;           /* env->mono_ns past which it is TIMEOUT; 0 = none */
     struct dbos_env *env;
 };
 /* DBOS_OK, CANCELED or TIMEOUT. Polled in every loop of the executor (cheaply: the clock is read at
@@ -158,8 +163,9 @@ enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
 
 /* Run a plan in run->txn. Parameters have the plan's parameter types. `sink` may be NULL when the
  * plan has no columns. *out_rows: rows returned, inserted, updated or deleted. On error the
- * transaction may be half-way: the caller aborts it. The plan notes its statement in the transaction
- * (dbos_txn_statement), except for CALL, whose procedure's statements do so themselves. */
+ * transaction may be half-way: the caller aborts it. The plan notes its statement in the
+ * transaction (dbos_txn_statement), except for CALL, whose procedure's statements do so themselves.
+ */
 enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run *run,
                             const struct dbos_datum *parameters, uint32_t count,
                             struct dbos_sink *sink, uint64_t *out_rows,
