@@ -59,7 +59,8 @@ size_t dbos_manifest_line(const char *text, size_t size_bytes) {
     (void)snprintf(digest, sizeof digest, "%016llx",
                    (unsigned long long)dbos_hash64(0, text, covered));
     bool whole = memcmp(text + covered, LINE_MARK, strlen(LINE_MARK)) == 0 &&
-                 memcmp(text + covered + strlen(LINE_MARK), digest, DIGEST_CHARS) == 0;
+                 memcmp(text + covered + strlen(LINE_MARK), digest, DIGEST_CHARS) == 0 &&
+                 memcmp(newline - 2, "\"}", 2) == 0;
     return whole ? length + 1 : 0;
 }
 
