@@ -44,6 +44,9 @@ struct dbos_binder {
     bool aggregates_allowed;
     bool in_aggregate;
     bool columns_forbidden; /* VALUES, DEFAULT, LIMIT */
+    /* INSERT … SELECT: an untyped literal of the select takes the type of its column. */
+    const enum dbos_type *wanted;
+    uint32_t wanted_count;
     uint32_t depth;
     struct dbos_aggregate *first_aggregate;
     struct dbos_aggregate *last_aggregate;

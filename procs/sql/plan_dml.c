@@ -192,6 +192,12 @@ static bool plan_from_select(struct dbos_binder *binder, struct dbos_plan *plan,
                              struct dbos_insert_plan *out) {
     struct dbos_result_column *columns = NULL;
     struct dbos_binder own = *binder;
+    enum dbos_type wanted[DBOS_COLUMNS_MAX];
+    for (uint32_t i = 0; i < list->count; i++) {
+        wanted[i] = (enum dbos_type)out->def->columns[list->columns[i]].type;
+    }
+    own.wanted = wanted;
+    own.wanted_count = list->count;
     own.def = NULL;
     own.table_name = NULL;
     out->select = dbos_bind_take(binder, sizeof *out->select);
@@ -203,7 +209,12 @@ static bool plan_from_select(struct dbos_binder *binder, struct dbos_plan *plan,
     binder->types = own.types;
     binder->type_count = own.type_count;
     binder->type_capacity = own.type_capacity;
-    if (!done || !check_width(binder, ast, list, out->select->column_count, 0)) {
+    if (!done) {
+        return false;
+    }
+    uint32_t extra =
+        out->select->column_count > list->count ? out->select->exprs[list->count]->position : 0;
+    if (!check_width(binder, ast, list, out->select->column_count, extra)) {
         return false;
     }
     out->from_select = dbos_bind_take(binder, out->def->column_count * sizeof(struct dbos_expr *));
@@ -270,7 +281,7 @@ static bool bind_set(struct dbos_binder *binder, const struct dbos_ast_target *t
                               def->name) != NULL;
     }
     if (out->set[column] != NULL) {
-        return dbos_bind_fail(binder, DBOS_ERR_SYNTAX, target->position,
+        return dbos_bind_fail(binder, DBOS_ERR_SYNTAX, 0,
                               "multiple assignments to same column \"%s\"", target->name) != NULL;
     }
     if (target->expr->kind == DBOS_AST_DEFAULT) {

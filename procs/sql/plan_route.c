@@ -148,7 +148,12 @@ static enum dbos_err route_statement(struct route *route) {
 enum dbos_err dbos_plan_route(const struct dbos_plan *plan, const struct dbos_datum *parameters,
                               uint32_t count, enum dbos_route_kind *out_kind, uint32_t *out_slot,
                               struct dbos_errinfo *info) {
-    DBOS_CHECK(count >= plan->parameter_count);
+    *out_kind = DBOS_ROUTE_BARRIER;
+    *out_slot = 0;
+    if (count < plan->parameter_count) {
+        return dbos_fail(info, DBOS_ERR_UNDEFINED_PARAMETER, "there is no parameter $%u",
+                         count + 1);
+    }
     struct dbos_arena arena;
     dbos_arena_init(&arena, plan->alloc, 0);
     struct route route = {.plan = plan,

@@ -26,6 +26,9 @@ struct targets {
 
 static bool add_target(struct dbos_binder *binder, struct targets *targets, struct dbos_expr *expr,
                        const char *name) {
+    if (expr != NULL && expr->type == DBOS_TYPE_UNKNOWN && targets->count < binder->wanted_count) {
+        expr = dbos_coerce(binder, expr, binder->wanted[targets->count], DBOS_CAST_ASSIGNMENT);
+    }
     expr = expr == NULL ? NULL : dbos_coerce_unknown(binder, expr);
     const char *copy = expr == NULL ? NULL : dbos_arena_copy(binder->arena, name, strlen(name));
     if (copy == NULL) {

@@ -44,7 +44,10 @@ enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run 
                             const struct dbos_datum *parameters, uint32_t count,
                             struct dbos_sink *sink, uint64_t *out_rows, struct dbos_errinfo *info) {
     *out_rows = 0;
-    DBOS_CHECK(count >= plan->parameter_count);
+    if (count < plan->parameter_count) {
+        return dbos_fail(info, DBOS_ERR_UNDEFINED_PARAMETER, "there is no parameter $%u",
+                         count + 1);
+    }
     DBOS_CHECK(sink != NULL || plan->column_count == 0);
     if (plan->catalog->version != dbos_txn_catalog(run->txn)->version) {
         return dbos_fail(info, DBOS_ERR_STALE_PLAN, "the plan is older than the catalogue");

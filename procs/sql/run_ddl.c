@@ -479,6 +479,19 @@ static enum dbos_err create_index(struct dbos_runner *runner,
                : err;
 }
 
+static enum dbos_err no_index(struct dbos_runner *runner, const struct dbos_ast_name *name,
+                              bool if_exists) {
+    if (dbos_catalog_table(dbos_txn_catalog(runner->run->txn), name->schema, name->name) != NULL) {
+        (void)dbos_fail(runner->info, DBOS_ERR_WRONG_OBJECT_TYPE, "\"%s\" is not an index",
+                        name->name);
+        dbos_err_hint(runner->info, "Use DROP TABLE to remove a table.");
+        return DBOS_ERR_WRONG_OBJECT_TYPE;
+    }
+    return if_exists ? DBOS_OK
+                     : dbos_fail(runner->info, DBOS_ERR_UNDEFINED_OBJECT,
+                                 "index \"%s\" does not exist", name->name);
+}
+
 static enum dbos_err drop_index(struct dbos_runner *runner, const struct dbos_ast_name *name,
                                 bool if_exists) {
     uint32_t number = 0;
@@ -486,9 +499,7 @@ static enum dbos_err drop_index(struct dbos_runner *runner, const struct dbos_as
     const struct dbos_table_def *def =
         dbos_catalog_index(dbos_txn_catalog(runner->run->txn), name->name, &number);
     if (def == NULL) {
-        return if_exists ? DBOS_OK
-                         : dbos_fail(runner->info, DBOS_ERR_UNDEFINED_OBJECT,
-                                     "index \"%s\" does not exist", name->name);
+        return no_index(runner, name, if_exists);
     }
     if (strcmp(def->schema, "public") != 0) {
         return dbos_fail(runner->info, DBOS_ERR_PRIVILEGE, "must be owner of index %s", name->name);

@@ -132,7 +132,8 @@ enum dbos_route_kind {
 };
 /* Where it must run with these parameter values (of the plan's parameter types). A value that can
  * not be known (an expression over rows) gives BARRIER. *out_slot is valid for ONE.
- * Errors: those of evaluating the route expression (e.g. 22003). */
+ * Errors: those of evaluating the route expression (e.g. 22003); UNDEFINED_PARAMETER (`count` is
+ * less than the plan's parameters, as here and in run). */
 enum dbos_err dbos_plan_route(const struct dbos_plan *plan, const struct dbos_datum *parameters,
                               uint32_t count, enum dbos_route_kind *out_kind, uint32_t *out_slot,
                               struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -477,22 +477,28 @@ static bool convert_option(struct dbos_parser *parser, const PgQuery__DefElem *o
     return refuse(parser, option->location, what);
 }
 
+/* What PostgreSQL calls an invalid function definition has a SQLSTATE of its own. */
+static bool invalid_function(struct dbos_parser *parser, const char *message) {
+    (void)dbos_parse_fail(parser, DBOS_ERR_INVALID_OBJECT_DEFINITION, -1, "%s", message);
+    if (parser->info != NULL) {
+        memcpy(parser->info->sqlstate, "42P13", sizeof "42P13");
+    }
+    return false;
+}
+
 static bool check_procedure(struct dbos_parser *parser, struct dbos_ast_create_procedure *out) {
     if (out->language == 0) {
-        return dbos_parse_fail(parser, DBOS_ERR_INVALID_OBJECT_DEFINITION, -1,
-                               "no language specified") != NULL;
+        return invalid_function(parser, "no language specified");
     }
     if (out->file == NULL) {
-        return dbos_parse_fail(parser, DBOS_ERR_INVALID_OBJECT_DEFINITION, -1,
-                               "no function body specified") != NULL;
+        return invalid_function(parser, "no function body specified");
     }
     if (out->language == DBOS_LANGUAGE_C) {
         out->symbol = out->symbol == NULL ? out->name : out->symbol;
         return true;
     }
     if (out->symbol != NULL) {
-        return dbos_parse_fail(parser, DBOS_ERR_INVALID_OBJECT_DEFINITION, -1,
-                               "only one AS item needed for language \"sql\"") != NULL;
+        return invalid_function(parser, "only one AS item needed for language \"sql\"");
     }
     out->body = out->file;
     out->file = NULL;
@@ -522,8 +528,7 @@ static bool convert_create_procedure(struct dbos_parser *parser,
         return false;
     }
     if (out->is_function && node->return_type == NULL) {
-        return dbos_parse_fail(parser, DBOS_ERR_INVALID_OBJECT_DEFINITION, -1,
-                               "function result type must be specified") != NULL;
+        return invalid_function(parser, "function result type must be specified");
     }
     out->returns = returns.type;
     for (size_t i = 0; i < node->n_options; i++) {
