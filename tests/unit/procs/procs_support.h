@@ -2,8 +2,8 @@
  * with its transaction; statements and calls run as the engine runs them.
  *
  * Thread: the test's. Memory: the node's allocator, whose balance node_close() checks. */
-#ifndef DBOS_TESTS_PROCS_SUPPORT_H
-#define DBOS_TESTS_PROCS_SUPPORT_H
+#ifndef DBOS_PROCS_PROCS_SUPPORT_H
+#define DBOS_PROCS_PROCS_SUPPORT_H
 
 #include "base/env.h"
 #include "procs/outbox.h"
@@ -60,4 +60,4 @@ struct dbos_datum bigint(int64_t value);
 struct dbos_datum integer(int64_t value);
 struct dbos_datum bytea(const void *data, size_t size_bytes);
 
-#endif /* DBOS_TESTS_PROCS_SUPPORT_H */
+#endif /* DBOS_PROCS_PROCS_SUPPORT_H */

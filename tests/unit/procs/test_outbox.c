@@ -178,7 +178,7 @@ Test(procs_outbox, pieces_come_from_any_partition_and_are_found_under_the_barrie
     cr_expect_eq(add_on(1 - home, task, 1), DBOS_ERR_UNIQUE, "the same piece again");
     cr_expect_eq(add_on(home, task, 2), DBOS_OK, "%s", node.info.message);
     cr_expect_eq(add_on(home, task, 3), DBOS_ERR_INVALID_PARAMETER);
-    cr_expect_eq(add_on(home, 12345, 0), DBOS_ERR_INVALID_PARAMETER);
+    cr_expect_eq(add_on(home, node_value_on(&node, home, 2), 0), DBOS_ERR_INVALID_PARAMETER);
     node_expect(&node, "SELECT count(*) FROM dbos.task_piece", "3\n");
     cr_expect_eq(finish(home, task, "on the home partition", false, &done),
                  DBOS_ERR_WRONG_PARTITION);

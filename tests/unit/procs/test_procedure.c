@@ -453,3 +453,51 @@ Test(procs_procedure, an_uploaded_module_is_used_by_its_hash, .init = setup, .fi
     cr_expect_eq(node_call(&node, "word", &two, 1, &value), DBOS_ERR_RAISED);
     cr_expect_str_eq(node.info.message, "no word for 3");
 }
+
+/* -- memory ---------------------------------------------------------------------------------------
+ */
+
+/* Fail the 1st take, then the 2nd, and so on until it succeeds: nothing remains of each failure,
+ * and node_close() finds nothing lost. */
+Test(procs_procedure, create_survives_every_failed_take, .init = setup, .fini = cleanup) {
+    static const char sql[] =
+        "CREATE FUNCTION kit_text(id bigint) RETURNS text LANGUAGE c AS 'test/kit.so', 'kit_text'";
+    int64_t failures = 0;
+    for (;;) {
+        atomic_store(&node.alloc.fail_countdown, failures + 1);
+        enum dbos_err err = node_try(&node, sql);
+        atomic_store(&node.alloc.fail_countdown, 0);
+        if (err == DBOS_OK) {
+            break;
+        }
+        cr_assert_eq(err, DBOS_ERR_NOMEM, "take %lld: %s: %s", (long long)failures,
+                     dbos_err_name(err), node.info.message);
+        cr_assert_null(handle_of("kit_text"));
+        failures++;
+    }
+    cr_expect_gt(failures, 20, "only %lld takes", (long long)failures);
+    struct dbos_datum id = bigint(1);
+    cr_expect_eq(node_call(&node, "kit_text", &id, 1, NULL), DBOS_OK, "%s", node.info.message);
+}
+
+Test(procs_procedure, a_call_survives_every_failed_take, .init = setup_kit, .fini = cleanup) {
+    struct dbos_alloc *const allocs[] = {&node.alloc, &node.txn_alloc};
+    uint8_t large[5000] = {0}; /* an object */
+    for (size_t a = 0; a < 2; a++) {
+        int64_t id = 100 * (int64_t)(a + 1);
+        struct dbos_datum put[] = {bigint(id), integer(1), text_of("abc"),
+                                   bytea(large, sizeof large)};
+        enum dbos_err err = DBOS_ERR_NOMEM;
+        int64_t failures = 0;
+        for (; err != DBOS_OK; failures++) {
+            large[0] = (uint8_t)failures;
+            atomic_store(&allocs[a]->fail_countdown, failures + 1);
+            err = node_call(&node, "kit_put", put, 4, NULL);
+            atomic_store(&allocs[a]->fail_countdown, 0);
+            cr_assert(err == DBOS_OK || err == DBOS_ERR_NOMEM, "take %lld: %s: %s",
+                      (long long)failures, dbos_err_name(err), node.info.message);
+        }
+        cr_expect_gt(failures, 1, "allocator %zu was not used", a);
+    }
+    node_expect(&node, "SELECT id FROM things ORDER BY id", "100\n200\n");
+}
