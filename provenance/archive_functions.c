@@ -565,8 +565,8 @@ static enum dbos_err make_block_readers(struct making *making) {
         "(s.partition = 65535 OR (v.block %% 1024) %% s.partitions = s.partition) "
         "WHERE s.op = 7 AND s.table_id = %u) "
         "SELECT t.username, t.procedure, min(s.ts) AS first_ts, max(s.ts) AS last_ts, "
-        "count(*) AS n_reads, s.via, '{' || string_agg(DISTINCT "
-        "CAST(s.position AS VARCHAR), ',' ORDER BY s.position) || '}' "
+        "count(*) AS n_reads, s.via, '{' || array_to_string("
+        "list_sort(list(DISTINCT s.position)), ',') || '}' "
         "AS positions FROM seen s LEFT JOIN arch.txn t USING (position) WHERE true",
         table, table);
     put_window(&sql, "s", making);
