@@ -250,12 +250,25 @@ static void expect_last_writer(struct check *c, uint32_t version) {
 
 #define LAST_WRITER_COLUMNS "table_name, pk, username, procedure, op, position, statement, ts"
 
+/* Draws a key; c->versions are those of its blocks, and the last of them is the newest: two blocks
+ * that had the key and were last written by one statement have no order that could be expected. */
+static void draw_versions(struct check *c, int32_t *table, int32_t *a, int32_t *b) {
+    const struct oracle_version *versions = c->e->oracle.versions;
+    const uint32_t *items;
+    uint32_t count;
+    do {
+        draw_key(c, table, a, b);
+        oracle_blocks(&c->e->oracle, *table, *a, *b, &c->blocks);
+        oracle_history(&c->e->oracle, &c->blocks, &c->versions);
+        items = c->versions.items;
+        count = c->versions.count;
+    } while (count > 1 && versions[items[count - 1]].txn == versions[items[count - 2]].txn &&
+             versions[items[count - 1]].statement == versions[items[count - 2]].statement);
+}
+
 static void check_last_writer(struct check *c) {
-    struct oracle *o = &c->e->oracle;
     int32_t table, a, b;
-    draw_key(c, &table, &a, &b);
-    oracle_blocks(o, table, a, b, &c->blocks);
-    oracle_history(o, &c->blocks, &c->versions);
+    draw_versions(c, &table, &a, &b);
     expect_last_writer(c, c->versions.count == 0 ? ORACLE_NONE
                                                  : c->versions.items[c->versions.count - 1]);
     ask(c, "SELECT " LAST_WRITER_COLUMNS " FROM prov_last_writer('%s', '%s')",
@@ -461,9 +474,7 @@ static void expect_walk(struct check *c) {
 static void check_walk(struct check *c, bool down) {
     struct oracle *o = &c->e->oracle;
     int32_t table, a, b;
-    draw_key(c, &table, &a, &b);
-    oracle_blocks(o, table, a, b, &c->blocks);
-    oracle_history(o, &c->blocks, &c->versions);
+    draw_versions(c, &table, &a, &b);
     if (!down && c->versions.count > 1) { /* upstream: of the newest version */
         c->versions.items[0] = c->versions.items[c->versions.count - 1];
         c->versions.count = 1;
