@@ -50,6 +50,7 @@ struct shared {
     uint64_t seed;
     struct dbos_rng rng;
     struct dbos_env *env;
+    pid_t node; /* its process group; 0 = none runs */
     _Atomic bool stop;
     /* What clients were told. */
     int64_t ledger[WRITERS];   /* rows acknowledged */
@@ -72,7 +73,9 @@ static void fail(const struct shared *s, const char *format, ...) {
     (void)fprintf(stderr, "\n  data: %s   repeat with: --cycles %d --seed %llu\n", s->dir,
                   s->cycles, (unsigned long long)s->seed);
     va_end(args);
-    (void)kill(0, SIGTERM); /* the node, if it is in our group, and everything else */
+    if (s->node > 0) {
+        (void)kill(-s->node, SIGKILL);
+    }
     exit(1);
 }
 
