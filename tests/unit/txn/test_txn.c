@@ -572,7 +572,7 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
     call.argument_count = 2;
     dbos_txn_begin(node.barrier, &call);
     cr_assert_eq(insert(&node, node.barrier, 100, 1, "one", 3), DBOS_OK);
-    dbos_txn_note_read(node.barrier, 100, find(&node, 100, 0, 1)); /* its own: not a read */
+    dbos_txn_note_read(node.barrier, 100, find(&node, 100, 0, 1)); /* its own is read, too */
     cr_expect_eq(commit_ok(&node, node.barrier), 2);
     begin(node.barrier);
     read_some(&node, node.barrier);
@@ -602,6 +602,7 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
                            "  0.1 t1 b1024 n1 p0\n"
                            "2 flags 1 outcome 0 session 5 args 2\n"
                            "  0.1 t100 b1024 n1 p0\n"
+                           "  0.4 t100 b1024 n1 p0\n"
                            "3 flags 1 outcome 0 session 5 args 0\n"
                            "  0.11 t0 b0 n0 p0\n" /* texts come first */
                            "  0.11 t0 b0 n0 p0\n"
