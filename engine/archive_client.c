@@ -191,10 +191,12 @@ struct asking {
     uint32_t id;
     uint32_t column_count;
     bool cancelled; /* CANCEL was sent */
+    bool was_lost;  /* the process ended */
 };
 
 static enum dbos_err lost(struct asking *asking) {
     drop_child(asking->client);
+    asking->was_lost = true;
     (void)dbos_fail(asking->info, DBOS_ERR_ARCHIVE, "the archiver ended while it answered");
     dbos_err_hint(asking->info, "It is started again; ask once more.");
     return DBOS_ERR_ARCHIVE;
@@ -389,17 +391,15 @@ static bool wait_for_child(struct dbos_archive_client *client,
     return client->child != 0;
 }
 
-enum dbos_err dbos_archive_query(struct dbos_archive_client *client,
-                                 const struct dbos_archive_request *request,
-                                 struct dbos_errinfo *info) {
+static enum dbos_err ask_once(struct asking *asking, struct dbos_errinfo *info) {
+    struct dbos_archive_client *client = asking->client;
     struct dbos_archive_question question;
-    struct asking asking = {.client = client, .request = request, .info = info};
-    if (!wait_for_child(client, request)) {
+    if (!wait_for_child(client, asking->request)) {
         return dbos_fail(info, DBOS_ERR_ARCHIVE, "the archiver does not run");
     }
-    asking.id = ++client->question;
+    asking->id = ++client->question;
     dbos_arena_reset(&client->arena);
-    if (make_question(client, request, &question) != DBOS_OK) {
+    if (make_question(client, asking->request, &question) != DBOS_OK) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the question");
     }
     dbos_buf_reset(&client->payload);
@@ -407,11 +407,24 @@ enum dbos_err dbos_archive_query(struct dbos_archive_client *client,
     if (client->payload.failed || client->payload.size_bytes > QUESTION_BYTES_MAX) {
         return dbos_fail(info, DBOS_ERR_LIMIT, "the statement is too large for the archive");
     }
-    if (!send_frame(client, DBOS_ARCHIVE_QUESTION, asking.id, client->payload.data,
+    if (!send_frame(client, DBOS_ARCHIVE_QUESTION, asking->id, client->payload.data,
                     client->payload.size_bytes)) {
-        return lost(&asking);
+        return lost(asking);
     }
-    return take_answer(&asking);
+    return take_answer(asking);
+}
+
+enum dbos_err dbos_archive_query(struct dbos_archive_client *client,
+                                 const struct dbos_archive_request *request,
+                                 struct dbos_errinfo *info) {
+    struct asking asking = {.client = client, .request = request, .info = info};
+    enum dbos_err err = ask_once(&asking, info);
+    if (err == DBOS_ERR_ARCHIVE && asking.was_lost && asking.column_count == 0) {
+        /* It died before it said a word: asking again is the same question. */
+        asking = (struct asking){.client = client, .request = request, .info = info};
+        err = ask_once(&asking, info);
+    }
+    return err;
 }
 
 /* -- open and close -------------------------------------------------------------------------------
