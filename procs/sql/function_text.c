@@ -432,7 +432,8 @@ static enum dbos_err call_chr(ARGS) {
     for (size_t i = size; i-- > 1; c >>= 6) {
         data[i] = (uint8_t)(0x80 | (c & 0x3f));
     }
-    data[0] = size == 1 ? (uint8_t)c : (uint8_t)((0xf00u >> size) | c);
+    uint32_t first = size == 1 ? c : (0xf00u >> size) | c;
+    data[0] = (uint8_t)first;
     *out = dbos_datum_bytes(DBOS_TYPE_TEXT, data, size);
     return DBOS_OK;
 }
