@@ -72,13 +72,18 @@ static const char *find_value(const char *at, const char *end, const char *key) 
     return found == NULL ? NULL : found + length;
 }
 
-/* Values end before the line's newline, so strtoull stops inside the line. */
 static bool get_number(const char *at, const char *end, const char *key, uint64_t *out) {
     const char *value = find_value(at, end, key);
     if (value == NULL) {
         return false;
     }
-    *out = strtoull(value, NULL, 10);
+    bool negative = value < end && *value == '-'; /* a time before 1970 */
+    value += negative ? 1 : 0;
+    *out = 0;
+    for (; value < end && *value >= '0' && *value <= '9'; value++) {
+        *out = *out * 10 + (uint64_t)(*value - '0');
+    }
+    *out = negative ? 0 - *out : *out;
     return true;
 }
 
