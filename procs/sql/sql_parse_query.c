@@ -133,6 +133,9 @@ static const char *select_refusal(const PgQuery__SelectStmt *node) {
     if (node->n_values_lists != 0) {
         return "VALUES as a query";
     }
+    if (node->n_target_list == 0) {
+        return "SELECT without columns"; /* its rows would have no description on the wire */
+    }
     if (node->n_window_clause != 0) {
         return "WINDOW";
     }
