@@ -136,11 +136,24 @@ struct dbos_expr *dbos_bind_compare(struct dbos_binder *binder, enum dbos_compar
 /* -- the others -----------------------------------------------------------------------------------
  */
 
+/* time - time, and time +- '1 day': of or with a type that is not here. */
+static bool needs_interval(const char *name, enum dbos_type left, enum dbos_type right) {
+    bool left_time = left == DBOS_TYPE_TIMESTAMPTZ;
+    bool right_time = right == DBOS_TYPE_TIMESTAMPTZ;
+    return (name[0] == '-' && left_time && (right_time || right == DBOS_TYPE_UNKNOWN)) ||
+           (name[0] == '+' && left_time && right == DBOS_TYPE_UNKNOWN) ||
+           (name[0] == '+' && right_time && left == DBOS_TYPE_UNKNOWN);
+}
+
 static struct dbos_expr *bind_arithmetic(struct dbos_binder *binder, const char *name,
                                          struct dbos_expr *left, struct dbos_expr *right,
                                          uint32_t position) {
     bool bits = strchr("&|#<>", name[0]) != NULL;
     enum dbos_type left_type = type_of(left);
+    if (needs_interval(name, left_type, type_of(right))) {
+        return dbos_bind_fail(binder, DBOS_ERR_NOT_SUPPORTED, position,
+                              "type interval is not supported");
+    }
     const struct dbos_expr *right_given = right;
     if (!settle(binder, &left, &right)) {
         return NULL;

@@ -1,7 +1,11 @@
 /* Running a plan. */
 #include "procs/sql/run.h"
 
-enum { CLOCK_INTERVAL = 256 }; /* calls of one loop between two looks at the clock */
+enum {
+    CLOCK_INTERVAL = 256, /* calls of one loop between two looks at the clock */
+    KEEP_STACK_BYTES = 2048,
+    SCRATCH_STACK_BYTES = 1024,
+};
 
 enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
                             struct dbos_errinfo *info) {
@@ -13,6 +17,23 @@ enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
         return dbos_fail(info, DBOS_ERR_TIMEOUT, "canceling statement due to statement timeout");
     }
     return DBOS_OK;
+}
+
+/* The arena's first bytes are these; chunks follow when they are used up. */
+static void begin_on_stack(struct dbos_arena *arena, struct dbos_alloc *alloc, uint8_t *bytes,
+                           size_t size_bytes) {
+    dbos_arena_init(arena, alloc, 0);
+    arena->next = bytes;
+    arena->end = bytes + size_bytes;
+}
+
+void dbos_runner_next_row(struct dbos_runner *runner) {
+    struct dbos_arena *scratch = &runner->scratch;
+    dbos_arena_reset(scratch);
+    if (scratch->first == NULL) { /* no chunk, or a giant that was given back */
+        scratch->next = runner->scratch_start;
+        scratch->end = runner->scratch_start + SCRATCH_STACK_BYTES;
+    }
 }
 
 static enum dbos_err run_kind(struct dbos_runner *runner) {
@@ -55,8 +76,11 @@ enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run 
     struct dbos_alloc *alloc = dbos_txn_arena(run->txn)->alloc;
     struct dbos_runner runner = {
         .plan = plan, .run = run, .parameters = parameters, .sink = sink, .info = info};
-    dbos_arena_init(&runner.keep, alloc, 0);
-    dbos_arena_init(&runner.scratch, alloc, 0);
+    _Alignas(16) uint8_t keep_bytes[KEEP_STACK_BYTES];
+    _Alignas(16) uint8_t scratch_bytes[SCRATCH_STACK_BYTES];
+    begin_on_stack(&runner.keep, alloc, keep_bytes, sizeof keep_bytes);
+    begin_on_stack(&runner.scratch, alloc, scratch_bytes, sizeof scratch_bytes);
+    runner.scratch_start = scratch_bytes;
     runner.eval = (struct dbos_eval){
         .run = run, .arena = &runner.scratch, .parameters = parameters, .info = info};
     if (plan->kind != DBOS_STATEMENT_CALL) {

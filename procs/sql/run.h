@@ -1,6 +1,7 @@
 /* Inside of the executor.
  *
- * Two arenas for each statement: `keep` lives as long as it runs, `scratch` for one row.
+ * Two arenas for each statement: `keep` lives as long as it runs, `scratch` for one row. Both begin
+ * on the stack, so that a small statement takes nothing from an allocator.
  *
  * Thread: the transaction's. Memory: from the allocator of the transaction's arena. */
 #ifndef DBOS_PROCS_SQL_RUN_H
@@ -16,7 +17,8 @@ struct dbos_runner {
     struct dbos_errinfo *info;
     struct dbos_arena keep;
     struct dbos_arena scratch;
-    struct dbos_eval eval; /* in `scratch` */
+    uint8_t *scratch_start; /* of what it has before its first chunk */
+    struct dbos_eval eval;  /* in `scratch` */
     uint32_t polls;
     uint64_t rows; /* returned, inserted, updated or deleted */
 };
@@ -24,6 +26,9 @@ struct dbos_runner {
 static inline enum dbos_err dbos_runner_nomem(const struct dbos_runner *runner) {
     return dbos_fail(runner->info, DBOS_ERR_NOMEM, "out of memory");
 }
+
+/* What was in `scratch` is dead. */
+void dbos_runner_next_row(struct dbos_runner *runner);
 
 /* scan.c: the rows of an access path, one after the other, with their reads noted. */
 struct dbos_scan {

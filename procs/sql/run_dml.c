@@ -90,7 +90,7 @@ static enum dbos_err keep_row(struct dbos_sink *sink, const struct dbos_datum *d
 
 static enum dbos_err insert_kept(struct dbos_runner *runner, const struct keeper *keeper) {
     for (const struct kept_row *row = keeper->first; row != NULL; row = row->next) {
-        dbos_arena_reset(&runner->scratch);
+        dbos_runner_next_row(runner);
         runner->eval.row = NULL;
         runner->eval.values = row->datums;
         enum dbos_err err = dbos_run_poll(runner->run, &runner->polls, runner->info);
@@ -122,7 +122,7 @@ enum dbos_err dbos_run_insert(struct dbos_runner *runner) {
         return insert_select(runner);
     }
     for (uint32_t i = 0; i < insert->row_count; i++) {
-        dbos_arena_reset(&runner->scratch);
+        dbos_runner_next_row(runner);
         enum dbos_err err = dbos_run_poll(runner->run, &runner->polls, runner->info);
         if (err == DBOS_OK) {
             err = insert_row(runner, insert->rows[i]);
@@ -215,7 +215,7 @@ static enum dbos_err change_rows(struct dbos_runner *runner,
     for (const struct row_batch *batch = &first; batch != NULL && err == DBOS_OK;
          batch = batch->next) {
         for (uint32_t i = 0; i < batch->count && err == DBOS_OK; i++) {
-            dbos_arena_reset(&runner->scratch);
+            dbos_runner_next_row(runner);
             err = dbos_run_poll(runner->run, &runner->polls, runner->info);
             if (err == DBOS_OK) {
                 err = change(runner, batch->rows[i]);

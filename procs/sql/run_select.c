@@ -223,7 +223,7 @@ static enum dbos_err emit_group(struct output *output, const struct dbos_group *
     for (uint32_t i = 0; i < select->aggregate_count; i++) {
         results[i] = dbos_aggregate_result(&select->aggregates[i], &states[i]);
     }
-    dbos_arena_reset(&runner->scratch);
+    dbos_runner_next_row(runner);
     runner->eval.groups = group->values;
     runner->eval.aggregates = results;
     runner->eval.row = group->row;

@@ -306,7 +306,7 @@ enum dbos_err dbos_scan_next(struct dbos_scan *scan, bool *out) {
     struct dbos_runner *runner = scan->runner;
     for (;;) {
         bool accepted = false;
-        dbos_arena_reset(&runner->scratch);
+        dbos_runner_next_row(runner);
         enum dbos_err err = dbos_run_poll(runner->run, &runner->polls, runner->info);
         if (err == DBOS_OK) {
             err = advance(scan, out);

@@ -5,6 +5,8 @@ enum {
     DEPTH_MAX = 3000,  /* tokens in one chain; the parser takes about 1 KB of stack for each */
     LEVELS_MAX = 1000, /* of parentheses */
     CHAINED_MAX = 500, /* JOIN, UNION, …: left-deep whatever stands between them */
+    RUN_MAX = 256,     /* operator characters in a comment: the scanner reads them again for each
+                          slash-star */
 };
 
 static bool is_word_start(unsigned char c) {
@@ -151,6 +153,24 @@ uint32_t dbos_lex_close(const char *text, uint32_t open) {
     return 0;
 }
 
+/* The longest run of operator characters inside comments, from `at` to `end`. */
+static uint32_t longest_run(const char *text, uint32_t at, uint32_t end) {
+    uint32_t longest = 0;
+    uint32_t run = 0;
+    while (at < end) {
+        if (text[at] == '-' && text[at + 1] == '-' && run == 0) { /* a line is read once */
+            while (at < end && text[at] != '\n') {
+                at++;
+            }
+            continue;
+        }
+        run = text[at] != '\0' && strchr("~!@#^&|`?+-*/%<>=", text[at]) != NULL ? run + 1 : 0;
+        longest = run > longest ? run : longest;
+        at++;
+    }
+    return longest;
+}
+
 /* -- depth ----------------------------------------------------------------------------------------
  */
 
@@ -210,14 +230,18 @@ enum dbos_err dbos_lex_check_depth(const char *text, struct dbos_errinfo *info) 
         return dbos_fail(info, DBOS_ERR_LIMIT, "statement is over 64 MB");
     }
     struct depth depth = {.level = 0};
-    struct dbos_token token = dbos_lex_next(text, 0);
-    while (token.kind != DBOS_TOKEN_END) {
-        if (!count_token(&depth, text, &token)) {
+    uint32_t at = 0;
+    bool more = true;
+    while (more) {
+        struct dbos_token token = dbos_lex_next(text, at);
+        bool shallow = longest_run(text, at, token.start) <= RUN_MAX;
+        more = token.kind != DBOS_TOKEN_END;
+        at = token.end;
+        if (!shallow || (more && !count_token(&depth, text, &token))) {
             enum dbos_err err = dbos_fail(info, DBOS_ERR_TOO_COMPLEX, "stack depth limit exceeded");
             dbos_err_hint(info, "The statement is nested too deeply.");
             return err;
         }
-        token = dbos_lex_next(text, token.end);
     }
     return DBOS_OK;
 }

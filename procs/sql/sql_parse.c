@@ -8,19 +8,22 @@
 /* -- helpers of all conversions -------------------------------------------------------------------
  */
 
+static uint32_t starts_char(char c) { return ((unsigned char)c & 0xc0) != 0x80 ? 1 : 0; }
+
+/* Walks from the last place asked for: neighbours in the tree are neighbours in the text. */
 uint32_t dbos_parse_position(struct dbos_parser *parser, int32_t location) {
     if (location < 0) {
         return 0;
     }
     const char *text = parser->script->text;
     uint32_t wanted = (uint32_t)location;
-    if (wanted < parser->at_byte) {
-        parser->at_byte = 0;
-        parser->at_char = 0;
+    while (parser->at_byte > wanted) {
+        parser->at_byte--;
+        parser->at_char -= starts_char(text[parser->at_byte]);
     }
     while (parser->at_byte < wanted && text[parser->at_byte] != '\0') {
+        parser->at_char += starts_char(text[parser->at_byte]);
         parser->at_byte++;
-        parser->at_char += ((unsigned char)text[parser->at_byte] & 0xc0) != 0x80 ? 1 : 0;
     }
     return parser->at_char + 1;
 }
@@ -228,6 +231,11 @@ static bool convert(struct dbos_parser *parser, const PgQuery__Node *node, uint3
         out->kind = DBOS_STATEMENT_DDL;
         return dbos_parse_ddl(parser, node, out);
     }
+    if (kind == PG_QUERY__NODE__NODE_CREATE_TABLE_AS_STMT) {
+        bool view = node->create_table_as_stmt->objtype == PG_QUERY__OBJECT_TYPE__OBJECT_MATVIEW;
+        return dbos_parse_unsupported(
+                   parser, -1, view ? "CREATE MATERIALIZED VIEW" : "CREATE TABLE AS") != NULL;
+    }
     return refuse_statement(parser, start);
 }
 
@@ -291,7 +299,7 @@ static enum dbos_err syntax_error(struct dbos_parser *parser, const PgQueryError
     }
     (void)dbos_fail(parser->info, code, "%s", message);
     if (parser->info != NULL && error->cursorpos > 0) {
-        parser->info->position = dbos_parse_position(parser, error->cursorpos - 1);
+        parser->info->position = (uint32_t)error->cursorpos; /* characters already */
     }
     return code;
 }
