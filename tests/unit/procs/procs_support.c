@@ -123,7 +123,6 @@ static enum dbos_err text_row(struct dbos_sink *sink, const struct dbos_datum *d
                               uint32_t count, struct dbos_errinfo *info) {
     struct node *node = ((struct text_sink *)sink)->node;
     struct dbos_buf line;
-    (void)info;
     dbos_buf_init(&line, &node->alloc);
     for (uint32_t i = 0; i < count; i++) {
         dbos_buf_put(&line, "|", i == 0 ? 0 : 1);
@@ -132,6 +131,10 @@ static enum dbos_err text_row(struct dbos_sink *sink, const struct dbos_datum *d
         }
     }
     dbos_buf_put(&line, "\n", 2); /* with its NUL */
+    if (line.failed) {
+        dbos_buf_fini(&line);
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
+    }
     size_t used = strlen(node->text);
     if (used + line.size_bytes <= sizeof node->text) {
         memcpy(node->text + used, line.data, line.size_bytes);
