@@ -14,11 +14,13 @@ function(dbos_modules target folder)
   set(modules)
   foreach(source ${M_SOURCES})
     get_filename_component(name ${source} NAME_WE)
+    get_filename_component(folder_of_source ${source} DIRECTORY)
+    file(GLOB headers CONFIGURE_DEPENDS ${folder_of_source}/*.h)
     set(module ${directory}/${name}.so)
     add_custom_command(OUTPUT ${module}
       COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER}
               ${CMAKE_BINARY_DIR}/bin/dbos-cc ${M_OPTIONS} -o ${module} ${source}
-      DEPENDS ${source} ${CMAKE_BINARY_DIR}/bin/dbos-cc dbosctl
+      DEPENDS ${source} ${headers} ${CMAKE_BINARY_DIR}/bin/dbos-cc dbosctl
               ${CMAKE_SOURCE_DIR}/procs/include/dbos/procedure.h
       VERBATIM)
     list(APPEND modules ${module})

@@ -193,6 +193,7 @@ static bool in_range(const struct model_op *op, const struct oracle_row *row) {
     case MODEL_READ_GROUP:
     case MODEL_READ_GROUP_FILTER:
     case MODEL_CHANGE_GROUP:
+    case MODEL_COPY_GROUP:
         return row->g == op->x;
     case MODEL_READ_GROUPS:
     case MODEL_MOVE_GROUPS:
@@ -205,10 +206,17 @@ static bool in_range(const struct model_op *op, const struct oracle_row *row) {
     case MODEL_CHANGE_SCAN:
     case MODEL_DELETE_SCAN:
         return row->v % MODEL_SCAN_MODULUS == op->x;
+    case MODEL_READ_TAIL:
+        return row->a == op->a && row->b >= op->x;
+    case MODEL_CHANGE_HEAD:
+        return row->a == op->a;
     default:
         DBOS_CHECK(false);
     }
 }
+
+/* A condition on `a`: all of the key, or the first column of two. */
+static bool is_of_key(int32_t kind) { return kind == MODEL_READ_TAIL || kind == MODEL_CHANGE_HEAD; }
 
 /* Is there an index that visits exactly the rows for which in_range() holds? */
 static bool has_index(const struct oracle *o, const struct model_op *op) {
@@ -216,6 +224,7 @@ static bool has_index(const struct oracle *o, const struct model_op *op) {
     case MODEL_READ_GROUP:
     case MODEL_READ_GROUP_FILTER:
     case MODEL_CHANGE_GROUP:
+    case MODEL_COPY_GROUP:
         return op->table != MODEL_LATER;
     case MODEL_READ_GROUPS:
     case MODEL_MOVE_GROUPS:
@@ -225,11 +234,26 @@ static bool has_index(const struct oracle *o, const struct model_op *op) {
     case MODEL_CHANGE_VALUES:
         return o->value_index[op->table];
     default:
-        return false;
+        return is_of_key(op->kind);
     }
 }
 
-static bool is_by_key(int32_t kind) { return model_parameters(kind)[0] == 'K'; }
+static bool is_by_key(const struct model_op *op) {
+    return model_parameters(op->kind)[0] == 'K' ||
+           (is_of_key(op->kind) && model_key_columns(op->table) == 1);
+}
+
+/* What the row of a key must fulfil besides. */
+static bool passes(const struct model_op *op, const struct oracle_row *row) {
+    switch (op->kind) {
+    case MODEL_READ_KEY_FILTER:
+        return row->v % MODEL_SCAN_MODULUS < op->x;
+    case MODEL_READ_TAIL:
+        return row->b >= op->x;
+    default:
+        return true;
+    }
+}
 
 static enum oracle_outcome look_up_key(struct work *w, const struct model_op *op) {
     if (!in_hand(w, op->table, op->a)) {
@@ -242,15 +266,17 @@ static enum oracle_outcome look_up_key(struct work *w, const struct model_op *op
         return ORACLE_DONE;
     }
     note_read(w, found, ORACLE_BY_KEY);
-    int64_t v = w->o->versions[found].row.v;
-    if (op->kind != MODEL_READ_KEY_FILTER || v % MODEL_SCAN_MODULUS < op->x) {
+    if (passes(op, &w->o->versions[found].row)) {
         oracle_list_add(w->o->alloc, &w->o->matches, found);
     }
     return ORACLE_DONE;
 }
 
-static void look_through(struct work *w, const struct model_op *op) {
+static enum oracle_outcome look_through(struct work *w, const struct model_op *op) {
     bool index = has_index(w->o, op);
+    if (is_of_key(op->kind) && !in_hand(w, op->table, op->a)) {
+        return ORACLE_ELSEWHERE;
+    }
     if (!index) {
         w->scans[w->scan_count].table = op->table;
         w->scans[w->scan_count++].statement = w->statement;
@@ -271,6 +297,7 @@ static void look_through(struct work *w, const struct model_op *op) {
             oracle_list_add(w->o->alloc, &w->o->matches, live->items[i]);
         }
     }
+    return ORACLE_DONE;
 }
 
 static struct oracle_row changed(const struct model_op *op, struct oracle_row row) {
@@ -287,6 +314,12 @@ static struct oracle_row changed(const struct model_op *op, struct oracle_row ro
         break;
     case MODEL_CHANGE_GROUP:
         row.v += op->y;
+        break;
+    case MODEL_CHANGE_HEAD:
+        row.v += op->x;
+        break;
+    case MODEL_COPY_GROUP:
+        row.a += op->y;
         break;
     case MODEL_MOVE_GROUPS:
         row.g += op->z;
@@ -315,8 +348,13 @@ static enum oracle_outcome write_matches(struct work *w, const struct model_op *
                    op->kind == MODEL_DELETE_SCAN;
     for (uint32_t i = 0; outcome == ORACLE_DONE && i < w->o->matches.count; i++) {
         uint32_t old = w->o->matches.items[i];
+        if (deletes) {
+            outcome = delete_row(w, old);
+            continue;
+        }
+        struct oracle_row row = changed(op, w->o->versions[old].row);
         outcome =
-            deletes ? delete_row(w, old) : update_row(w, old, changed(op, w->o->versions[old].row));
+            op->kind == MODEL_COPY_GROUP ? insert_row(w, op->table, row) : update_row(w, old, row);
     }
     return outcome;
 }
@@ -351,13 +389,9 @@ static enum oracle_outcome run_op(struct work *w, const struct model_op *op) {
     if (op->kind == MODEL_INSERT || op->kind == MODEL_INSERT_TWO) {
         return run_insert(w, op);
     }
-    enum oracle_outcome outcome = ORACLE_DONE;
-    if (is_by_key(op->kind)) {
-        outcome = look_up_key(w, op);
-    } else {
-        look_through(w, op);
-    }
+    enum oracle_outcome outcome = is_by_key(op) ? look_up_key(w, op) : look_through(w, op);
     bool reads = op->kind == MODEL_READ_KEY || op->kind == MODEL_READ_KEY_FILTER ||
+                 op->kind == MODEL_READ_TAIL ||
                  (op->kind >= MODEL_READ_GROUP && op->kind <= MODEL_READ_SCAN);
     w->value = model_value_add(w->value, w->o->matches.count, reads ? hash_matches(w->o) : 0);
     return outcome == ORACLE_DONE && !reads ? write_matches(w, op) : outcome;

@@ -52,7 +52,8 @@ static int32_t draw_kind(const struct program_source *source) {
         [MODEL_READ_GROUP_FILTER] = 3, [MODEL_READ_GROUPS] = 5,     [MODEL_READ_VALUES] = 3,
         [MODEL_READ_SCAN] = 2,         [MODEL_CHANGE_GROUP] = 4,    [MODEL_MOVE_GROUPS] = 2,
         [MODEL_CHANGE_VALUES] = 2,     [MODEL_CHANGE_SCAN] = 1,     [MODEL_DELETE_GROUPS] = 1,
-        [MODEL_DELETE_SCAN] = 1,
+        [MODEL_DELETE_SCAN] = 1,       [MODEL_READ_TAIL] = 5,       [MODEL_CHANGE_HEAD] = 3,
+        [MODEL_COPY_GROUP] = 2,
     };
     int32_t total = 0;
     for (int i = 0; i < MODEL_KINDS; i++) {
@@ -96,6 +97,10 @@ static void draw_range(const struct program_source *source, struct model_op *op)
     case MODEL_CHANGE_SCAN:
     case MODEL_DELETE_SCAN:
         op->x = below(source, MODEL_SCAN_MODULUS);
+        break;
+    case MODEL_COPY_GROUP:
+        op->x = below(source, GROUPS);
+        op->y = below(source, 2) == 0 ? 1 + below(source, 12) : -1 - below(source, 12);
         break;
     case MODEL_READ_GROUP:
     case MODEL_READ_GROUP_FILTER:
@@ -142,6 +147,12 @@ static void draw_op(const struct program_source *source, bool ad_hoc, int32_t pa
         op->x = op->table == MODEL_PAIRS ? below(source, PAIRS_B)
                                          : draw_key(source, op->table, partition);
         break;
+    case MODEL_READ_TAIL:
+        op->x = below(source, PAIRS_B);
+        break;
+    case MODEL_CHANGE_HEAD:
+        op->x = 1 + below(source, 9);
+        break;
     case MODEL_READ_KEY_FILTER:
         op->x = 1 + below(source, MODEL_SCAN_MODULUS);
         break;
@@ -152,7 +163,7 @@ static void draw_op(const struct program_source *source, bool ad_hoc, int32_t pa
 }
 
 static bool is_read(int32_t kind) {
-    return kind == MODEL_READ_KEY || kind == MODEL_READ_KEY_FILTER ||
+    return kind == MODEL_READ_KEY || kind == MODEL_READ_KEY_FILTER || kind == MODEL_READ_TAIL ||
            (kind >= MODEL_READ_GROUP && kind <= MODEL_READ_SCAN);
 }
 
@@ -160,6 +171,9 @@ static bool is_read(int32_t kind) {
  * which must fail. */
 static bool fits(const struct program_source *source, int32_t partition,
                  const struct model_op *op) {
+    if (op->kind == MODEL_COPY_GROUP) { /* elsewhere, or a duplicate? Not on one partition */
+        return partition == ORACLE_ALL_PARTITIONS;
+    }
     if (partition == ORACLE_ALL_PARTITIONS || op->table != MODEL_NOTES || is_read(op->kind)) {
         return true;
     }
@@ -287,7 +301,7 @@ static void put_value(struct text *text, const struct model_op *op, char letter)
         put(text, "%d", (int)op->x);
         break;
     case 'y':
-        put(text, "%d", (int)op->y);
+        put(text, "(%d)", (int)op->y);
         break;
     case 'z':
         put(text, "(%d)", (int)op->z);

@@ -40,6 +40,9 @@ enum {
     MODEL_CHANGE_SCAN,
     MODEL_DELETE_GROUPS,
     MODEL_DELETE_SCAN,
+    MODEL_READ_TAIL,
+    MODEL_CHANGE_HEAD,
+    MODEL_COPY_GROUP,
     MODEL_KINDS,
     MODEL_ABORT = MODEL_KINDS, /* dbos_abort(): no statement */
 };
@@ -68,7 +71,8 @@ static inline const char *model_parameters(int32_t kind) {
         [MODEL_READ_SCAN] = "x",     [MODEL_CHANGE_GROUP] = "xy",
         [MODEL_MOVE_GROUPS] = "xyz", [MODEL_CHANGE_VALUES] = "xyz",
         [MODEL_CHANGE_SCAN] = "xs",  [MODEL_DELETE_GROUPS] = "xy",
-        [MODEL_DELETE_SCAN] = "x",
+        [MODEL_DELETE_SCAN] = "x",   [MODEL_READ_TAIL] = "ax",
+        [MODEL_CHANGE_HEAD] = "ax",  [MODEL_COPY_GROUP] = "xy",
     };
     return parameters[kind];
 }
@@ -96,7 +100,10 @@ static inline const char *model_parameters(int32_t kind) {
     "UPDATE " T " SET v = v + $3 WHERE v >= $1 AND v < $2",                                        \
     "UPDATE " T " SET s = $2 WHERE v % 31 = $1",                                                   \
     "DELETE FROM " T " WHERE g >= $1 AND g < $2",                                                  \
-    "DELETE FROM " T " WHERE v % 31 = $1"
+    "DELETE FROM " T " WHERE v % 31 = $1",                                                         \
+    "SELECT " MODEL_COLUMNS " FROM " T " WHERE a = $1 AND b >= $2",                                \
+    "UPDATE " T " SET v = v + $2 WHERE a = $1",                                                    \
+    "INSERT INTO " T " SELECT a + $2, b, g, v, s FROM " T " WHERE g = $1"
 #define MODEL_STATEMENTS                                                                           \
     MODEL_STATEMENTS_OF("items", "a = $1", "$2", "$3", "a"),                                       \
     MODEL_STATEMENTS_OF("notes", "a = $1", "$2", "$3", "a"),                                       \
