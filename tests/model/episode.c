@@ -460,6 +460,8 @@ static void tear_down(struct episode *e) {
     e->recorded = e->oracle.txn_count;
     oracle_close(&e->oracle);
     dbos_give(&e->alloc, e->positions);
+    dbos_give(&e->alloc, e->block_ids);
+    dbos_give(&e->alloc, e->block_tables);
     dbos_alloc_fini(&e->alloc);
 }
 
@@ -480,7 +482,7 @@ void episode_run(struct episode *e) {
             struct oracle_request request;
             program_load(&source, i, &request);
             run_single(e, &request);
-        } else if (at < kills) {
+        } else if (at < kills || (i == e->transactions / 2 && e->kills == 0)) {
             kill_node(e);
         } else if (at < kills + 3) {
             change_schema(e);

@@ -38,6 +38,10 @@ struct episode {
     /* What prov.txn says: one for each of the oracle's transactions of which it was asked. */
     struct episode_position *positions;
     uint32_t position_count, position_capacity;
+    /* The database's number and the table of each of the oracle's blocks; 0 = not learned yet. */
+    uint64_t *block_ids;
+    uint8_t *block_tables;
+    uint32_t block_capacity;
     uint64_t last_position;  /* of all that prov.txn has shown */
     uint64_t later_position; /* of the creation of MODEL_LATER */
     /* For the summary. */
