@@ -5,7 +5,7 @@
 #include <dbos/procedure.h>
 #include <stdio.h>
 
-#include "model_ops.h"
+#include "tests/support/modules/model_ops.h"
 
 static const char *const statements[] = {MODEL_STATEMENTS};
 enum { STATEMENTS = sizeof statements / sizeof statements[0] };
