@@ -2,11 +2,12 @@
 
 enum {
     TEXT_BYTES_MAX = 64 * 1048576,
-    DEPTH_MAX = 3000,  /* tokens in one chain; the parser takes about 1 KB of stack for each */
-    LEVELS_MAX = 1000, /* of parentheses */
-    CHAINED_MAX = 500, /* JOIN, UNION, …: left-deep whatever stands between them */
-    RUN_MAX = 256,     /* operator characters in a comment: the scanner reads them again for each
-                          slash-star */
+    TOKENS_MAX = 500000, /* the parser takes about 5 us and 500 bytes for each */
+    DEPTH_MAX = 3000,    /* tokens in one chain; the parser takes about 1 KB of stack for each */
+    LEVELS_MAX = 1000,   /* of parentheses */
+    CHAINED_MAX = 500,   /* JOIN, UNION, …: left-deep whatever stands between them */
+    RUN_MAX = 256,       /* operator characters in a comment: the scanner reads them again for each
+                            slash-star */
 };
 
 static bool is_word_start(unsigned char c) {
@@ -231,8 +232,13 @@ enum dbos_err dbos_lex_check_depth(const char *text, struct dbos_errinfo *info) 
     }
     struct depth depth = {.level = 0};
     uint32_t at = 0;
+    uint32_t tokens = 0;
     bool more = true;
     while (more) {
+        if (tokens++ == TOKENS_MAX) {
+            return dbos_fail(info, DBOS_ERR_LIMIT, "statement has more than %d words and symbols",
+                             TOKENS_MAX);
+        }
         struct dbos_token token = dbos_lex_next(text, at);
         bool shallow = longest_run(text, at, token.start) <= RUN_MAX;
         more = token.kind != DBOS_TOKEN_END;

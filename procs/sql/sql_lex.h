@@ -31,7 +31,7 @@ uint32_t dbos_lex_close(const char *text, uint32_t open);
 
 /* Could the parser recurse too deeply on this text? Counts tokens between commas, summed over open
  * parentheses: an upper bound of the tree's depth, times a small constant.
- * Errors: TOO_COMPLEX, LIMIT (text over 64 MB). */
+ * Errors: TOO_COMPLEX, LIMIT (text over 64 MB, or over 500,000 tokens). */
 enum dbos_err dbos_lex_check_depth(const char *text, struct dbos_errinfo *info) DBOS_MUST_USE;
 
 #endif /* DBOS_PROCS_SQL_SQL_LEX_H */

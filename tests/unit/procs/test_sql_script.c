@@ -237,5 +237,10 @@ Test(procs_sql_script, text_of_any_depth_is_parsed_or_refused) {
             free(text);
         }
     }
+    char *text = repeat("SELECT ", "1,", "", 300000);
+    struct dbos_script *script;
+    struct dbos_errinfo info = {0};
+    cr_expect_eq(dbos_script_parse(&alloc, text, &script, &info), DBOS_ERR_LIMIT);
+    free(text);
     dbos_alloc_fini(&alloc);
 }
