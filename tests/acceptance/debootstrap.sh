@@ -93,8 +93,8 @@ for i in "${!environment[@]}"; do
 done
 
 mkdir -p "$root/work"
-git clone -q --no-hardlinks "$repository" "$root/work/dbosd"
-[ -z "$shared" ] || mkdir -p "$root/work/shared"
+git clone -q --no-hardlinks "$repository" "$root/srv/dbosd"
+[ -z "$shared" ] || mkdir -p "$root/srv/shared"
 
 echo "== in the root: $command"
 # The mounts live in a namespace of their own: they vanish with the command, however it ends.
@@ -103,7 +103,7 @@ unshare --mount --propagation private bash -ec '
     shift 3
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
-    [ -z "$shared" ] || mount --bind -o ro "$shared" "$root/work/shared"
-    exec chroot "$root" env -i "$@" bash -c "cd /work/dbosd && $command" </dev/null
+    [ -z "$shared" ] || mount --bind -o ro "$shared" "$root/srv/shared"
+    exec chroot "$root" env -i "$@" bash -c "cd /srv/dbosd && $command" </dev/null
 ' - "$root" "$shared" "$command" "${environment[@]}"
 echo "== succeeded: $command"
