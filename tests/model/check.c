@@ -316,6 +316,37 @@ static void check_as_of(struct check *c) {
         moment);
 }
 
+static bool copy_has(const struct check *c, uint32_t txn, int32_t table, const char *text) {
+    uint32_t count = 0;
+    const uint32_t *copy = oracle_copy(&c->e->oracle, txn, table, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(row_text(&c->e->oracle.versions[copy[i]].row).text, text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What has changed since: the table's rows now, without those of then. */
+static void check_since(struct check *c) {
+    struct oracle *o = &c->e->oracle;
+    int32_t table = (int32_t)draw(c, MODEL_LATER);
+    uint32_t then = draw(c, o->txn_count);
+    uint32_t count = 0;
+    const uint32_t *copy = oracle_copy(o, o->txn_count - 1, table, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct short_text row = row_text(&o->versions[copy[i]].row);
+        if (!copy_has(c, then, table, row.text)) {
+            add_line(&c->expected, row.text);
+        }
+    }
+    ask(c,
+        "SELECT a, b, g, v, s FROM %s EXCEPT SELECT a, b, g, v, s FROM dbos_as_of(NULL::%s, "
+        "'txn:%llu')",
+        program_table_name(table), program_table_name(table),
+        (unsigned long long)position_of(c, then));
+}
+
 /* -- history --------------------------------------------------------------------------------------
  */
 
@@ -408,6 +439,7 @@ enum { USE_READ = 0, USE_OPS = 4 }; /* else enum oracle_write */
 
 struct use {
     uint32_t n, first, last; /* reads or writes; transactions */
+    bool egress;             /* rows left to the client at the read or later */
 };
 
 static void count_use(struct use *use, uint32_t txn) {
@@ -425,7 +457,9 @@ static void count_uses(const struct check *c, uint32_t user, const struct stretc
             continue;
         }
         for (uint32_t i = txn->read_first; i < txn->read_first + txn->read_count; i++) {
-            count_use(&uses[o->versions[o->reads[i].version].block * USE_OPS + USE_READ], t);
+            struct use *use = &uses[o->versions[o->reads[i].version].block * USE_OPS + USE_READ];
+            count_use(use, t);
+            use->egress = use->egress || txn->egress >= o->reads[i].statement;
         }
         for (uint32_t i = txn->version_first; i < txn->version_first + txn->version_count; i++) {
             count_use(&uses[o->versions[i].block * USE_OPS + o->versions[i].op], t);
@@ -456,15 +490,16 @@ static void check_user_blocks(struct check *c) {
     for (uint32_t i = 0; i < o->block_count * USE_OPS; i++) {
         if (uses[i].n > 0) {
             const struct oracle_version *v = &o->versions[names[i / USE_OPS]];
-            add_linef(&c->expected, "%s|%llu|%s|%s|%u|%llu|%s|%s", program_table_name(v->table),
+            add_linef(&c->expected, "%s|%llu|%s|%s|%u|%llu|%s|%s|%s", program_table_name(v->table),
                       block_of(c, names[i / USE_OPS]), key_of(v).text,
                       i % USE_OPS == USE_READ ? "read" : op_text(i % USE_OPS), uses[i].n,
                       (unsigned long long)position_of(c, uses[i].last),
-                      c->e->positions[uses[i].first].ts, c->e->positions[uses[i].last].ts);
+                      c->e->positions[uses[i].first].ts, c->e->positions[uses[i].last].ts,
+                      uses[i].egress ? "t" : "f");
         }
     }
     ask(c,
-        "SELECT table_name, block_id, pk, op, n, last_position, first_ts, last_ts FROM "
+        "SELECT table_name, block_id, pk, op, n, last_position, first_ts, last_ts, egress FROM "
         "prov_user_blocks('%s'%s) WHERE op IN ('read', 'insert', 'update', 'delete')",
         program_user_name(user), s.arguments);
 }
@@ -757,6 +792,7 @@ void check_provenance(struct episode *e, uint32_t samples) {
     learn_all_blocks(&c);
     for (uint32_t i = 0; i < samples; i++) {
         check_as_of(&c);
+        check_since(&c);
         check_last_writer(&c);
         check_last_writer_of_table(&c);
         check_history(&c);

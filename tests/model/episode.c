@@ -285,37 +285,70 @@ static void run_random(struct episode *e) {
     run_single(e, &request);
 }
 
-/* Every user sends at the same time; the log says in which order they happened. */
-static void run_group(struct episode *e) {
+/* One request of every user, sent at the same time. */
+struct group {
     struct oracle_request requests[PROGRAM_USERS];
     struct answer answers[PROGRAM_USERS];
-    uint64_t positions[PROGRAM_USERS] = {0};
+    uint64_t positions[PROGRAM_USERS]; /* 0 = it left no record */
+};
+
+static void send_group(struct episode *e, struct group *group) {
     struct program_source source = source_of(e);
     episode_learn_positions(e, NULL);
     for (uint32_t u = 0; u < PROGRAM_USERS; u++) {
-        program_random(&source, u, true, &requests[u]);
-        send_request(e, &requests[u]);
+        group->positions[u] = 0;
+        program_random(&source, u, true, &group->requests[u]);
+        send_request(e, &group->requests[u]);
+        (void)PQflush(e->users[u]);
     }
+}
+
+static void receive_group(struct episode *e, struct group *group) {
     for (uint32_t u = 0; u < PROGRAM_USERS; u++) {
-        answers[u] = receive_answer(e, &requests[u]);
+        group->answers[u] = receive_answer(e, &group->requests[u]);
     }
-    episode_learn_positions(e, positions);
-    for (uint32_t done = 0; done < PROGRAM_USERS; done++) {
+}
+
+/* The log says in which order they happened. Who was answered left a record. */
+static void settle_group(struct episode *e, struct group *group) {
+    episode_learn_positions(e, group->positions);
+    for (uint32_t u = 0; u < PROGRAM_USERS; u++) {
+        if (group->positions[u] == 0 && !group->answers[u].lost) {
+            episode_fail(e, "a request of %s was answered and left no record",
+                         program_user_name(u));
+        }
+    }
+    for (;;) {
         uint32_t next = PROGRAM_USERS;
         for (uint32_t u = 0; u < PROGRAM_USERS; u++) {
-            if (positions[u] != 0 && (next == PROGRAM_USERS || positions[u] < positions[next])) {
+            uint64_t position = group->positions[u];
+            if (position != 0 && (next == PROGRAM_USERS || position < group->positions[next])) {
                 next = u;
             }
         }
         if (next == PROGRAM_USERS) {
-            episode_fail(e, "one of %d requests at a time left no record", PROGRAM_USERS);
+            break;
         }
-        positions[next] = 0;
-        struct oracle_reply reply = oracle_run(&e->oracle, &requests[next]);
-        compare_answer(e, &requests[next], &answers[next], &reply);
+        group->positions[next] = 0;
+        struct oracle_reply reply = oracle_run(&e->oracle, &group->requests[next]);
+        if (!group->answers[next].lost) {
+            compare_answer(e, &group->requests[next], &group->answers[next], &reply);
+        }
     }
-    e->groups++;
     episode_learn_positions(e, NULL);
+}
+
+static void run_group(struct episode *e) {
+    struct group group;
+    send_group(e, &group);
+    receive_group(e, &group);
+    for (uint32_t u = 0; u < PROGRAM_USERS; u++) {
+        if (group.answers[u].lost) {
+            episode_fail(e, "the node went away; see %s", e->log);
+        }
+    }
+    settle_group(e, &group);
+    e->groups++;
 }
 
 /* The request under way when the node was killed happened if it left a record; then its marker,
@@ -365,6 +398,17 @@ static void kill_in_flight(struct episode *e) {
     settle(e, &request, &answer, marker);
 }
 
+static void kill_group(struct episode *e) {
+    struct group group;
+    send_group(e, &group);
+    e->env->ops->sleep_us(e->env, dbos_rng_below(&e->rng, 4000));
+    node_kill(e->node);
+    receive_group(e, &group);
+    disconnect(e);
+    start_node(e);
+    settle_group(e, &group);
+}
+
 static void kill_idle(struct episode *e) {
     node_kill(e->node);
     disconnect(e);
@@ -373,12 +417,10 @@ static void kill_idle(struct episode *e) {
 }
 
 static void kill_node(struct episode *e) {
+    static void (*const ways[])(struct episode *) = {kill_idle, kill_in_flight, kill_in_flight,
+                                                     kill_group};
     e->kills++;
-    if (dbos_rng_below(&e->rng, 4) == 0) {
-        kill_idle(e);
-    } else {
-        kill_in_flight(e);
-    }
+    ways[dbos_rng_below(&e->rng, sizeof ways / sizeof ways[0])](e);
 }
 
 static void change_schema(struct episode *e) {

@@ -394,6 +394,9 @@ static enum oracle_outcome run_op(struct work *w, const struct model_op *op) {
                  op->kind == MODEL_READ_TAIL ||
                  (op->kind >= MODEL_READ_GROUP && op->kind <= MODEL_READ_SCAN);
     w->value = model_value_add(w->value, w->o->matches.count, reads ? hash_matches(w->o) : 0);
+    if (outcome == ORACLE_DONE && reads && w->o->matches.count > 0 && w->request->procedure == 0) {
+        w->txn.egress = w->statement;
+    }
     return outcome == ORACLE_DONE && !reads ? write_matches(w, op) : outcome;
 }
 
@@ -487,6 +490,9 @@ struct oracle_reply oracle_run(struct oracle *o, const struct oracle_request *re
     struct oracle_reply reply = {.outcome = ORACLE_DONE};
     for (uint32_t i = 0; i < request->op_count && reply.outcome == ORACLE_DONE; i++) {
         reply.outcome = run_op(&w, &request->ops[i]);
+    }
+    if (reply.outcome == ORACLE_DONE && request->procedure != 0) {
+        w.txn.egress = w.statement; /* its value */
     }
     reply.value = w.value;
     reply.txn = end(&w, reply.outcome == ORACLE_DONE);

@@ -64,7 +64,8 @@ struct oracle_txn {
     uint32_t version_first, version_count;
     uint32_t read_first, read_count;
     uint32_t absent_count;
-    uint32_t copy_first;                /* in oracle.copies */
+    uint16_t egress;     /* the last statement of which rows left to the client; 0 = none */
+    uint32_t copy_first; /* in oracle.copies */
     uint32_t copy_counts[MODEL_TABLES]; /* rows of each table, one table after the other */
 };
 

@@ -12,6 +12,7 @@
 static void run_node(const struct node_options *options, int out) {
     char program[512];
     (void)setpgid(0, 0);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is killed leaves no node behind */
     (void)dup2(out, STDOUT_FILENO);
     int file = open(options->log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     (void)dup2(file, STDERR_FILENO);
