@@ -9,11 +9,13 @@
 #include "base/err.h"
 #include "storage/store.h"
 
-enum { READERS = 3, ROUNDS = 3000 };
+enum { READERS = 3, ROUNDS = 3000, ROUNDS_MAX = 10000000 };
 
 struct shared {
     struct dbos_store *store;
     _Atomic bool done;
+    _Atomic uint32_t met_with; /* readers that have met the table */
+    _Atomic uint32_t met_without;
 };
 
 struct reader {
@@ -35,14 +37,28 @@ static void *read_snapshots(void *arg) {
         DBOS_CHECK(by_name == NULL || by_name->column_count == 1);
         self->seen += by_name != NULL;
         self->taken++;
+        if (by_name != NULL && self->seen == 1) {
+            atomic_fetch_add(&self->shared->met_with, 1);
+        }
+        if (by_name == NULL && self->taken - self->seen == 1) {
+            atomic_fetch_add(&self->shared->met_without, 1);
+        }
         dbos_catalog_unref(catalog);
     }
     return NULL;
 }
 
-static void change_catalogue(struct dbos_store *store, struct dbos_table_def *def) {
+/* At least ROUNDS, and until every reader has met both states. */
+static bool has_enough(struct shared *shared, uint32_t rounds) {
+    return rounds >= ROUNDS && atomic_load(&shared->met_with) == READERS &&
+           atomic_load(&shared->met_without) == READERS;
+}
+
+static void change_catalogue(struct shared *shared, struct dbos_table_def *def) {
+    struct dbos_store *store = shared->store;
     struct dbos_dropped_table dropped;
-    for (uint32_t i = 0; i < ROUNDS; i++) {
+    for (uint32_t i = 0; !has_enough(shared, i); i++) {
+        DBOS_CHECK(i < ROUNDS_MAX);
         dbos_store_track_ddl(store);
         DBOS_CHECK(dbos_store_create_table(store, def, NULL) == DBOS_OK);
         if (i % 3 == 0) {
@@ -79,18 +95,19 @@ int main(void) {
     DBOS_CHECK(dbos_table_def_make(&alloc, &parts, &def, NULL) == DBOS_OK);
     DBOS_CHECK(dbos_store_open(&alloc, NULL, 1, &shared.store) == DBOS_OK);
     atomic_init(&shared.done, false);
+    atomic_init(&shared.met_with, 0);
+    atomic_init(&shared.met_without, 0);
     for (uint32_t i = 0; i < READERS; i++) {
         readers[i] = (struct reader){.shared = &shared};
         DBOS_CHECK(pthread_create(&threads[i], NULL, read_snapshots, &readers[i]) == 0);
     }
-    change_catalogue(shared.store, def);
+    change_catalogue(&shared, def);
     atomic_store(&shared.done, true);
     for (uint32_t i = 0; i < READERS; i++) {
         DBOS_CHECK(pthread_join(threads[i], NULL) == 0);
         taken += readers[i].taken;
         seen += readers[i].seen;
     }
-    DBOS_CHECK(taken > seen && seen > 0); /* both states were met */
     dbos_store_close(shared.store);
     dbos_table_def_unref(def);
     dbos_alloc_fini(&alloc);
