@@ -300,7 +300,7 @@ static void write_batch(struct dbos_log *log, struct dbos_stored_batch *batch) {
     }
     log->written = batch->last_position;
     log->state_hash = batch->state_hash;
-    if (log->durability == DBOS_DURABILITY_SYNC) {
+    if (log->durability == DBOS_DURABILITY_SYNC || dbos_segments_wants_sync(&log->segments)) {
         sync_log(log);
     } else if (log->synced < batch->synced_position) {
         log->synced = batch->synced_position; /* the segment before it was synced */

@@ -41,6 +41,7 @@ struct dbos_segments {
     uint64_t segment_bytes;            /* of an ordinary segment */
     struct dbos_segment_header header; /* number 0: there is none yet */
     bool header_pending;               /* goes out with the first batch */
+    bool header_synced;                /* only then may the next segment be prepared */
     int file;
     uint64_t offset; /* of the next batch */
     uint32_t previous_crc;
@@ -125,6 +126,8 @@ enum dbos_err dbos_segments_write(struct dbos_segments *segments, struct dbos_st
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 enum dbos_err dbos_segments_sync(struct dbos_segments *segments,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Time to prepare the next segment, and a sync is missing that it has to wait for. */
+bool dbos_segments_wants_sync(const struct dbos_segments *segments);
 
 /* log_blob.c: write the objects of these entries that no blob file has yet, and sync them. */
 enum dbos_err dbos_log_write_objects(struct dbos_log *log, const struct dbos_log_entry *first,

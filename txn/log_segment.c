@@ -91,10 +91,20 @@ static void *run_preparer(void *arg) {
     return NULL;
 }
 
-/* Ask for the next segment when the current one is half full. */
+static bool is_half_full(const struct dbos_segments *segments) {
+    return segments->offset >= segments->header.size_bytes / 2;
+}
+
+bool dbos_segments_wants_sync(const struct dbos_segments *segments) {
+    return is_half_full(segments) && !segments->header_pending && !segments->header_synced;
+}
+
+/* Ask for the next segment when the current one is half full, and not before its header is on disk:
+ * a segment that lies two behind the newest header then always means that one was lost which had
+ * been synced, and a power cut can not make it look so. */
 static void prepare_next(struct dbos_segments *segments) {
     struct dbos_preparer *preparer = &segments->preparer;
-    if (segments->offset < segments->header.size_bytes / 2) {
+    if (!is_half_full(segments) || !segments->header_synced) {
         return;
     }
     (void)pthread_mutex_lock(&preparer->lock);
@@ -211,6 +221,7 @@ static void use_segment(struct dbos_segments *segments, int file, uint64_t size_
     segments->header.epoch = 1;
     segments->header.size_bytes = size_bytes;
     segments->header_pending = true;
+    segments->header_synced = false;
     segments->file = file;
     segments->offset = DBOS_SEGMENT_HEADER_BYTES;
     segments->made++;
@@ -239,10 +250,19 @@ enum dbos_err dbos_segments_start(struct dbos_segments *segments,
 
 /* --- writing --------------------------------------------------------------------------------- */
 
-enum dbos_err dbos_segments_sync(struct dbos_segments *segments, struct dbos_errinfo *info) {
+static enum dbos_err sync_segment(struct dbos_segments *segments, struct dbos_errinfo *info) {
     enum dbos_err err = segments->env->ops->file_sync(segments->env, segments->file, info);
     if (err != DBOS_OK) {
         dbos_err_detail(info, "Log segment %u.", segments->header.number);
+    }
+    return err;
+}
+
+enum dbos_err dbos_segments_sync(struct dbos_segments *segments, struct dbos_errinfo *info) {
+    enum dbos_err err = sync_segment(segments, info);
+    if (err == DBOS_OK && !segments->header_pending) {
+        segments->header_synced = true;
+        prepare_next(segments);
     }
     return err;
 }
@@ -271,7 +291,7 @@ static enum dbos_err next_segment(struct dbos_segments *segments, uint64_t batch
         return grow_segment(segments, size_bytes, info);
     }
     /* A used segment means that the one before it is complete on disk. */
-    enum dbos_err err = dbos_segments_sync(segments, info);
+    enum dbos_err err = sync_segment(segments, info);
     if (err != DBOS_OK) {
         return err;
     }

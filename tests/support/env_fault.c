@@ -17,9 +17,13 @@ struct env_fault_sector {
 
 static struct env_fault *fault_of(struct dbos_env *env) { return env->state; }
 
+static bool is_lost(struct env_fault *fault) {
+    return dbos_rng_below(&fault->rng, 2) == 0 || fault->lose_all;
+}
+
 void env_fault_cut(struct env_fault *fault) {
     for (struct env_fault_sector *sector = fault->newest; sector != NULL; sector = sector->older) {
-        if (dbos_rng_below(&fault->rng, 2) == 0) {
+        if (is_lost(fault)) {
             int file = open(fault->files[sector->file].path, O_WRONLY);
             if (file >= 0) {
                 (void)!pwrite(file, sector->bytes, SECTOR, (off_t)sector->offset);
@@ -30,8 +34,7 @@ void env_fault_cut(struct env_fault *fault) {
     for (uint32_t i = 0; i < fault->file_count; i++) {
         struct stat facts;
         if (stat(fault->files[i].path, &facts) == 0 &&
-            (uint64_t)facts.st_size > fault->files[i].synced_bytes &&
-            dbos_rng_below(&fault->rng, 2) == 0) {
+            (uint64_t)facts.st_size > fault->files[i].synced_bytes && is_lost(fault)) {
             (void)!truncate(fault->files[i].path, (off_t)fault->files[i].synced_bytes);
         }
     }
@@ -157,6 +160,10 @@ static void forget_sectors(struct env_fault *fault, uint32_t index) {
 
 static enum dbos_err fault_sync(struct dbos_env *env, int file, struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
+    uint32_t delay_us = atomic_load(&fault->sync_delay_us);
+    if (delay_us != 0) {
+        fault->base->ops->sleep_us(fault->base, delay_us); /* others go on meanwhile */
+    }
     (void)pthread_mutex_lock(&fault->lock);
     if (count(fault)) {
         (void)pthread_mutex_unlock(&fault->lock);

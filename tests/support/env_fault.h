@@ -10,6 +10,7 @@
 #define DBOS_TESTS_SUPPORT_ENV_FAULT_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/env.h"
 
@@ -37,7 +38,9 @@ struct env_fault {
     int64_t countdown;   /* operations until it happens */
     uint64_t operations; /* counted so far */
     uint64_t syncs;
-    bool has_failed; /* an operation was made to fail, in this thread first */
+    _Atomic uint32_t sync_delay_us; /* each sync of a file takes so much longer */
+    bool lose_all;                  /* a cut takes back everything that was not synced: no dice */
+    bool has_failed;                /* an operation was made to fail, in this thread first */
     pthread_t failed_in;
     struct dbos_rng rng;
     struct env_fault_file files[ENV_FAULT_FILES];
@@ -50,7 +53,8 @@ void env_fault_init(struct env_fault *fault, uint64_t seed);
 void env_fault_fini(struct env_fault *fault);
 /* From now on the n-th operation (1 = the next). */
 void env_fault_arm(struct env_fault *fault, enum env_fault_action action, int64_t n);
-/* Take back what was not synced, by the dice, and end the process. */
+/* Take back what was not synced, by the dice or all of it, and end the process. The lock is held.
+ */
 void env_fault_cut(struct env_fault *fault);
 /* Did this thread meet the first failure? What follows in it builds on something that is not there.
  */
