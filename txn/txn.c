@@ -57,6 +57,13 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->attachment = NULL;
 }
 
+void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *arguments,
+                            uint32_t count) {
+    DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
+    txn->call.arguments = arguments;
+    txn->call.argument_count = count;
+}
+
 /* --- facts ----------------------------------------------------------------------------------- */
 
 struct dbos_arena *dbos_txn_arena(struct dbos_txn *txn) {

@@ -55,6 +55,11 @@ uint64_t dbos_txn_abort(struct dbos_txn *txn, enum dbos_err why);
 /* Undo everything and leave no trace at all (re-run of a call: stale plan). */
 void dbos_txn_forget(struct dbos_txn *txn);
 
+/* What the procedure of this call was called with, where that is not what the client sent as
+ * parameters (literals, expressions); borrowed until commit or abort. */
+void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *arguments,
+                            uint32_t count);
+
 /* Facts for the runner. */
 struct dbos_arena *dbos_txn_arena(struct dbos_txn *txn); /* reset at begin */
 struct dbos_store *dbos_txn_store(struct dbos_txn *txn);
