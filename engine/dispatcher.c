@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "engine/engine_internal.h"
 #include "engine/tasks.h"
@@ -736,6 +737,18 @@ static void scanned_task(void *arg, struct dbos_outbox_task *task) { accept_task
 
 static void scanned_piece(void *arg, struct dbos_outbox_piece *piece) { accept_piece(arg, piece); }
 
+/* Who numbers our tasks: the database, over restarts, so that a worker that runs elsewhere does
+ * nothing twice. Where a power cut may take numbers back (async), a number is another task after
+ * it: then it is this process. */
+static uint64_t task_source(const struct dbos_dispatcher *d) {
+    struct dbos_uuid database = dbos_log_database(d->engine->log);
+    uint64_t seed = d->engine->options.durability == DBOS_DURABILITY_ASYNC
+                        ? d->env->ops->random_u64(d->env)
+                        : 0;
+    uint64_t source = dbos_hash64(seed, database.bytes, sizeof database.bytes);
+    return source == 0 ? 1 : source;
+}
+
 static enum dbos_err open_link(struct dbos_dispatcher *d, struct dbos_errinfo *info) {
     const struct dbos_engine_options *options = &d->engine->options;
     if (!options->worker && options->worker_address == NULL) {
@@ -745,6 +758,7 @@ static enum dbos_err open_link(struct dbos_dispatcher *d, struct dbos_errinfo *i
         .env = d->env,
         .program_dir = d->engine->program_dir,
         .address = options->worker_address,
+        .source = task_source(d),
     };
     return dbos_worker_link_open(d->alloc, &link, &d->link, info);
 }

@@ -47,6 +47,7 @@ struct model_key {
 struct dbos_worker_link {
     struct dbos_alloc *alloc;
     struct dbos_env *env;
+    uint64_t source;
     enum link_state state;
     bool own_process;
     char program[576];
@@ -154,6 +155,7 @@ enum dbos_err dbos_worker_link_open(struct dbos_alloc *alloc,
     }
     link->alloc = alloc;
     link->env = options->env;
+    link->source = options->source;
     link->stdout_fd = link->stdin_fd = link->socket = -1;
     link->backoff_ms = BACKOFF_MS_MIN;
     link->own_process = options->address == NULL;
@@ -239,6 +241,7 @@ static void say_hello(struct dbos_worker_link *link) {
         .version = 1,
         .frame_version_min = DBOS_FRAME_VERSION,
         .frame_version_max = DBOS_FRAME_VERSION,
+        .source = link->source,
         .name = "dbosd",
     };
     struct dbos_frame frame = {.kind = DBOS_FRAME_HELLO, .pieces = 1};

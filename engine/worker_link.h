@@ -21,6 +21,7 @@ struct dbos_worker_link_options {
     struct dbos_env *env;
     const char *program_dir; /* of dbos-worker; when it is ours */
     const char *address;     /* "127.0.0.1:9000" of one that runs elsewhere; NULL = start our own */
+    uint64_t source;         /* who numbers the tasks (gpu/frame.h); not 0 */
 };
 
 enum dbos_err dbos_worker_link_open(struct dbos_alloc *alloc,

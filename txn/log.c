@@ -104,6 +104,10 @@ void dbos_log_close(struct dbos_log *log) {
     dbos_give(log->alloc, log->block);
 }
 
+struct dbos_uuid dbos_log_database(const struct dbos_log *log) {
+    return log->identity.database;
+}
+
 /* --- entries --------------------------------------------------------------------------------- */
 
 struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,

@@ -79,6 +79,9 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
  * not there or damaged. For dbos_row_decode() during recovery. */
 struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id);
 
+/* Identity of the database, made with its directory: lasting, and no secret. */
+struct dbos_uuid dbos_log_database(const struct dbos_log *log);
+
 /* Start the log thread. `on_durable` is called in it whenever the watermark has moved; it must not
  * block. Scheduling priority is raised where allowed. */
 enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,

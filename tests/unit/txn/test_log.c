@@ -48,9 +48,13 @@ static void expect_log(const char *dir, uint64_t last) {
 Test(txn_log, what_was_appended_is_there_after_a_restart_and_positions_go_on) {
     char dir[64];
     struct test_log t;
+    struct dbos_uuid database = {{0}};
     test_dir_make(dir, sizeof dir);
     for (uint64_t round = 0; round < 4; round++) {
         open_ok(&t, dir, &plain);
+        struct dbos_uuid now = dbos_log_database(t.log);
+        cr_expect(round == 0 || memcmp(&now, &database, sizeof now) == 0, "another identity");
+        database = now;
         cr_expect_eq(t.recovery.last_position, round * 50);
         cr_expect_eq(dbos_log_durable(t.log), round * 50);
         start_ok(&t, &plain);
