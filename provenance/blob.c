@@ -305,3 +305,141 @@ enum dbos_err dbos_blob_read(struct dbos_blob_index *index, const struct dbos_ob
     }
     return DBOS_OK;
 }
+
+/* --- verification ---------------------------------------------------------------------------- */
+
+/* Values one behind the other, read as they lie. */
+struct blob_walk {
+    struct dbos_blob_index *index;
+    uint64_t object_seed;
+    uint64_t file_bytes;
+    struct dbos_stored_blob blob; /* the header that was read */
+    uint8_t *value;
+    size_t capacity;
+};
+
+static enum dbos_err enter_file(struct blob_walk *walk, uint32_t number,
+                                struct dbos_errinfo *info) {
+    struct dbos_blob_index *index = walk->index;
+    enum dbos_err err = use_file(index, number, info);
+    return err == DBOS_OK
+               ? index->env->ops->file_size(index->env, index->file, &walk->file_bytes, info)
+               : err;
+}
+
+/* The header at `offset`; *fits: it is one, and its value ends within the file. */
+static enum dbos_err walk_header(struct blob_walk *walk, uint64_t offset, bool *fits,
+                                 struct dbos_errinfo *info) {
+    struct dbos_blob_index *index = walk->index;
+    bool too_new = false;
+    size_t got = 0;
+    enum dbos_err err = index->env->ops->file_read(index->env, index->file, offset, &walk->blob,
+                                                   sizeof walk->blob, &got, info);
+    *fits = err == DBOS_OK && got == sizeof walk->blob && dbos_blob_check(&walk->blob, &too_new) &&
+            offset + dbos_blob_file_bytes(walk->blob.id.size_bytes) <= walk->file_bytes;
+    return err;
+}
+
+/* The value behind the header; *whole: its checksum and its identity are right. */
+static enum dbos_err walk_value(struct blob_walk *walk, uint64_t offset, bool *whole,
+                                struct dbos_errinfo *info) {
+    struct dbos_blob_index *index = walk->index;
+    const struct dbos_object_id *id = &walk->blob.id;
+    size_t got = 0;
+    *whole = false;
+    if (id->size_bytes > walk->capacity) {
+        uint8_t *value = dbos_retake(index->alloc, walk->value, id->size_bytes);
+        if (value == NULL) {
+            return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a large value");
+        }
+        walk->value = value;
+        walk->capacity = id->size_bytes;
+    }
+    enum dbos_err err =
+        index->env->ops->file_read(index->env, index->file, offset + sizeof walk->blob, walk->value,
+                                   id->size_bytes, &got, info);
+    if (err == DBOS_OK && got == id->size_bytes &&
+        dbos_crc32c(0, walk->value, got) == walk->blob.data_crc) {
+        struct dbos_hash128 hash = dbos_hash128(walk->object_seed, walk->value, got);
+        *whole = hash.high == id->hash.high && hash.low == id->hash.low;
+    }
+    return err;
+}
+
+static enum dbos_err damaged_blob(const struct dbos_blob_index *index, uint32_t number,
+                                  uint64_t offset, struct dbos_errinfo *info) {
+    char path[DBOS_PATH_BYTES];
+    dbos_blob_path(path, index->data_dir, number);
+    return dbos_fail(info, DBOS_ERR_CORRUPT, "a large value in %s at offset %llu is damaged", path,
+                     (unsigned long long)offset);
+}
+
+enum dbos_err dbos_blob_index_check_end(struct dbos_blob_index *index, uint64_t position,
+                                        uint64_t object_seed, struct dbos_errinfo *info) {
+    uint32_t highest = 0;
+    struct blob_walk walk = {.index = index, .object_seed = object_seed};
+    enum dbos_err err = highest_file(index, &highest, info);
+    if (err != DBOS_OK || index->end_file > highest) {
+        return err;
+    }
+    err = enter_file(&walk, index->end_file, info);
+    for (uint64_t at = index->end_offset; err == DBOS_OK && at < walk.file_bytes;
+         at += DBOS_SECTOR_BYTES) {
+        bool found = false;
+        err = walk_header(&walk, at, &found, info);
+        if (err == DBOS_OK && found && walk.blob.position <= position) {
+            err = walk_value(&walk, at, &found, info);
+            if (err == DBOS_OK && found) {
+                err = damaged_blob(index, index->end_file, index->end_offset, info);
+            }
+        }
+    }
+    dbos_give(index->alloc, walk.value);
+    return err;
+}
+
+/* One file, to `end`: what was found at open, value by value. */
+static enum dbos_err verify_file(struct blob_walk *walk, uint32_t number, uint64_t end,
+                                 uint64_t position, struct dbos_blob_facts *facts,
+                                 struct dbos_errinfo *info) {
+    uint64_t at = 0;
+    enum dbos_err err = DBOS_OK;
+    while (err == DBOS_OK && at < end) {
+        bool whole = false;
+        err = walk_header(walk, at, &whole, info);
+        if (err == DBOS_OK && whole && walk->blob.position > position) {
+            break; /* and all behind it: positions only grow */
+        }
+        if (err == DBOS_OK && whole) {
+            err = walk_value(walk, at, &whole, info);
+        }
+        if (err == DBOS_OK && !whole) {
+            err = damaged_blob(walk->index, number, at, info);
+        }
+        if (err == DBOS_OK) {
+            facts->values++;
+            facts->bytes += walk->blob.id.size_bytes;
+            at += dbos_blob_file_bytes(walk->blob.id.size_bytes);
+        }
+    }
+    facts->torn_bytes += walk->file_bytes - at;
+    return err;
+}
+
+enum dbos_err dbos_blob_index_verify(struct dbos_blob_index *index, uint64_t position,
+                                     uint64_t object_seed, struct dbos_blob_facts *out,
+                                     struct dbos_errinfo *info) {
+    uint32_t highest = 0;
+    struct blob_walk walk = {.index = index, .object_seed = object_seed};
+    *out = (struct dbos_blob_facts){0};
+    enum dbos_err err = highest_file(index, &highest, info);
+    for (uint32_t number = 1; err == DBOS_OK && number <= highest; number++) {
+        err = enter_file(&walk, number, info);
+        if (err == DBOS_OK) {
+            uint64_t end = number == index->end_file ? index->end_offset : walk.file_bytes;
+            err = verify_file(&walk, number, end, position, out, info);
+        }
+    }
+    dbos_give(index->alloc, walk.value);
+    return err == DBOS_OK ? dbos_blob_index_check_end(index, position, object_seed, info) : err;
+}

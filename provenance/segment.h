@@ -127,5 +127,22 @@ void dbos_blob_index_end(const struct dbos_blob_index *index, uint32_t *out_file
 void dbos_blob_index_set_end(struct dbos_blob_index *index, uint32_t file, uint64_t offset);
 bool dbos_blob_index_first_after(const struct dbos_blob_index *index, uint64_t position,
                                  uint32_t *out_file, uint64_t *out_offset);
+/* Behind the last whole value that was found nothing may lie that was synced: a whole value written
+ * for a batch up to `position`, with its true identity (`object_seed` makes it), is proof of damage
+ * before it. Errors: CORRUPT, IO, NOMEM. */
+enum dbos_err dbos_blob_index_check_end(struct dbos_blob_index *index, uint64_t position,
+                                        uint64_t object_seed,
+                                        struct dbos_errinfo *info) DBOS_MUST_USE;
+
+struct dbos_blob_facts {
+    uint64_t values;     /* written for batches up to the position */
+    uint64_t bytes;      /* of them */
+    uint64_t torn_bytes; /* of files, behind them: never named by a batch */
+};
+/* Verification: read every value written for a batch up to `position`, compare checksum and
+ * identity, and check the end. Errors: as above. */
+enum dbos_err dbos_blob_index_verify(struct dbos_blob_index *index, uint64_t position,
+                                     uint64_t object_seed, struct dbos_blob_facts *out,
+                                     struct dbos_errinfo *info) DBOS_MUST_USE;
 
 #endif /* DBOS_PROVENANCE_SEGMENT_H */

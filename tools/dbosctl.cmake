@@ -2,5 +2,5 @@
 find_library(PQ_LIBRARY pq REQUIRED)
 find_path(PQ_INCLUDE libpq-fe.h PATH_SUFFIXES postgresql REQUIRED)
 dbos_program(dbosctl SOURCES main_dbosctl.c dbosctl_verify.c ${CMAKE_SOURCE_DIR}/procs/module.c
-             LIBS dbos_provenance ${PQ_LIBRARY})
+             LIBS dbos_txn ${PQ_LIBRARY})
 target_include_directories(dbosctl SYSTEM PRIVATE ${PQ_INCLUDE})

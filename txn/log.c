@@ -26,14 +26,14 @@ static enum dbos_err open_parts(struct dbos_log *log, const struct dbos_log_opti
     enum dbos_err err =
         dbos_segments_init(&log->segments, log->alloc, options, log->data_dir, info);
     if (err == DBOS_OK) {
-        err = dbos_log_lock_dir(log->env, options->data_dir, &log->lock_file, info);
+        err = dbos_log_lock_dir(log->env, options->data_dir, log->read_only, &log->lock_file, info);
     }
     if (err != DBOS_OK) {
         return err;
     }
     memcpy(log->data_dir, options->data_dir, strlen(options->data_dir) + 1);
-    err = dbos_log_identity(log->env, log->data_dir, &log->identity, info);
-    if (err == DBOS_OK) {
+    err = dbos_log_identity(log->env, log->data_dir, log->read_only, &log->identity, info);
+    if (err == DBOS_OK && !log->read_only) {
         err = make_directories(log, info);
     }
     if (err == DBOS_OK) {
@@ -66,6 +66,7 @@ enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_opti
     log->durability = options->durability;
     log->flush_ns = (uint64_t)options->async_flush_ms * 1000000u;
     log->objects = options->objects;
+    log->read_only = options->read_only;
     log->lock_file = -1;
     log->blob_file = -1;
     dbos_queue_init(&log->queue, -1);
@@ -362,7 +363,7 @@ static void *run_log(void *arg) {
 
 enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,
                              struct dbos_errinfo *info) {
-    DBOS_CHECK(log->recovered && !log->running);
+    DBOS_CHECK(log->recovered && !log->running && !log->read_only);
     log->on_durable = on_durable;
     log->on_durable_arg = arg;
     enum dbos_err err = dbos_segments_start(&log->segments, &log->identity, info);

@@ -29,6 +29,9 @@ struct dbos_log_options {
     uint32_t async_flush_ms; /* async: a sync at least so often */
     uint64_t segment_bytes;  /* 0 = 64 MiB */
     struct dbos_objects *objects;
+    /* Look, and change nothing: no start, no append; recover applies and checks, and leaves the
+     * tail as it is. The directory must be a database's; its lock is taken where there is one. */
+    bool read_only;
 };
 
 /* One record on its way. `data` has size_bytes of a framed record. */
@@ -68,7 +71,7 @@ struct dbos_recovery {
     void *arg;
     uint64_t records;    /* out */
     uint64_t batches;    /* out */
-    uint64_t torn_bytes; /* out: cut at the end */
+    uint64_t torn_bytes; /* out: cut at the end (read-only: found there) */
     uint64_t last_position;
     int64_t last_commit_us;
     uint64_t state_hash; /* out: equal to the recorded one */
@@ -78,6 +81,18 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
 /* Object of the blob segments, loaded into the store: one reference for the caller, NULL when it is
  * not there or damaged. For dbos_row_decode() during recovery. */
 struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id);
+
+/* Do to a stopped node's directory what start-up does to it, without changing it: every checksum of
+ * the log, every row applied, every state hash compared, every large value read. Errors: as open
+ * and recover; DUPLICATE_OBJECT: the node runs. What was found until then is in *out. */
+struct dbos_log_findings {
+    struct dbos_recovery log;
+    struct dbos_blob_facts blobs;
+    struct dbos_uuid database;
+};
+enum dbos_err dbos_log_verify(struct dbos_alloc *alloc, struct dbos_env *env, const char *data_dir,
+                              struct dbos_log_findings *out,
+                              struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* Identity of the database, made with its directory: lasting, and no secret. */
 struct dbos_uuid dbos_log_database(const struct dbos_log *log);

@@ -3,8 +3,8 @@
 
 #include "txn/log_internal.h"
 
-enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, int *out_file,
-                                struct dbos_errinfo *info) {
+enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, bool read_only,
+                                int *out_file, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
     *out_file = -1;
     if (strlen(data_dir) > DBOS_DATA_DIR_BYTES_MAX) {
@@ -12,15 +12,16 @@ enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, int 
                          "path of the data directory is longer than %d bytes",
                          DBOS_DATA_DIR_BYTES_MAX);
     }
-    enum dbos_err err = env->ops->dir_make(env, data_dir, info);
+    enum dbos_err err = read_only ? DBOS_OK : env->ops->dir_make(env, data_dir, info);
     if (err != DBOS_OK) {
         return err;
     }
     dbos_log_path(path, data_dir, "lock");
     int file = -1;
-    err = env->ops->file_open(env, path, DBOS_OPEN_CREATE, &file, info);
+    err =
+        env->ops->file_open(env, path, read_only ? DBOS_OPEN_READ : DBOS_OPEN_CREATE, &file, info);
     if (err != DBOS_OK) {
-        return err;
+        return read_only ? DBOS_OK : err;
     }
     err = env->ops->file_lock(env, file, info);
     if (err != DBOS_OK) {
@@ -127,7 +128,7 @@ static void new_identity(struct dbos_env *env, struct dbos_stored_identity *out)
     dbos_identity_encode(out);
 }
 
-enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir,
+enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool read_only,
                                 struct dbos_stored_identity *out, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
     bool exists = false;
@@ -141,6 +142,9 @@ enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir,
         return read_identity(env, path, out, info);
     }
     err = name_exists(env, data_dir, "log", &has_log, info);
+    if (err == DBOS_OK && read_only && !has_log) {
+        err = dbos_fail(info, DBOS_ERR_UNDEFINED_FILE, "%s is not a data directory", data_dir);
+    }
     if (err == DBOS_OK && has_log) {
         /* With a new secret no large value of the log could be read again. */
         err = dbos_fail(info, DBOS_ERR_CORRUPT, "%s has a log and no identity file", data_dir);
@@ -157,11 +161,11 @@ enum dbos_err dbos_log_object_seed(struct dbos_env *env, const char *data_dir, u
     struct dbos_stored_identity identity = {0};
     int lock_file = -1;
     *out_seed = 0;
-    enum dbos_err err = dbos_log_lock_dir(env, data_dir, &lock_file, info);
+    enum dbos_err err = dbos_log_lock_dir(env, data_dir, false, &lock_file, info);
     if (err != DBOS_OK) {
         return err;
     }
-    err = dbos_log_identity(env, data_dir, &identity, info);
+    err = dbos_log_identity(env, data_dir, false, &identity, info);
     env->ops->file_close(env, lock_file);
     if (err == DBOS_OK) {
         *out_seed = identity.object_seed;

@@ -56,6 +56,7 @@ struct dbos_log {
     struct dbos_env *env;
     char data_dir[DBOS_DATA_DIR_BYTES_MAX + 1];
     enum dbos_durability durability;
+    bool read_only;
     uint64_t flush_ns;
     struct dbos_objects *objects;
     struct dbos_stored_identity identity;
@@ -94,11 +95,12 @@ struct dbos_log {
     struct dbos_log_stats stats;
 };
 
-/* log_identity.c: directories, lock and identity file. */
-enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, int *out_file,
-                                struct dbos_errinfo *info) DBOS_MUST_USE;
+/* log_identity.c: directories, lock and identity file. Read-only: nothing is made, and a directory
+ * without a lock file (a copy) is not locked: *out_file is -1. */
+enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, bool read_only,
+                                int *out_file, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Reads the identity, or makes it in a directory that has no log yet. The lock is held. */
-enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir,
+enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool read_only,
                                 struct dbos_stored_identity *out,
                                 struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Highest number of a segment file; 0 = there is none. */

@@ -144,7 +144,8 @@ static bool is_zero(const uint8_t *bytes, size_t size_bytes) {
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, size_bytes - 1) == 0;
 }
 
-/* Zero every sector behind the accepted batches that is not zero; *torn_bytes counts them. */
+/* Zero every sector behind the accepted batches that is not zero (read-only: leave it); *torn_bytes
+ * counts them. */
 static enum dbos_err zero_torn(struct dbos_log *log, int file, uint64_t from, uint64_t to,
                                uint64_t *torn_bytes, struct dbos_errinfo *info) {
     static const uint8_t zeroes[DBOS_SECTOR_BYTES] = {0};
@@ -155,10 +156,13 @@ static enum dbos_err zero_torn(struct dbos_log *log, int file, uint64_t from, ui
         enum dbos_err err =
             log->env->ops->file_read(log->env, file, from, log->segments.buffer, part, &got, info);
         for (size_t at = 0; err == DBOS_OK && at + sizeof zeroes <= got; at += sizeof zeroes) {
-            if (!is_zero(log->segments.buffer + at, sizeof zeroes)) {
+            if (is_zero(log->segments.buffer + at, sizeof zeroes)) {
+                continue;
+            }
+            *torn_bytes += sizeof zeroes;
+            if (!log->read_only) {
                 err = log->env->ops->file_write(log->env, file, from + at, zeroes, sizeof zeroes,
                                                 info);
-                *torn_bytes += sizeof zeroes;
             }
         }
         if (err != DBOS_OK) {
@@ -206,20 +210,44 @@ static enum dbos_err drop_prepared(struct dbos_log *log, uint32_t newest,
                          "log segment %u is missing or empty, and there is a segment %u",
                          newest + 1, highest);
     }
+    if (log->read_only) {
+        return DBOS_OK;
+    }
     dbos_segment_path(path, log->data_dir, highest);
     err = log->env->ops->path_remove(log->env, path, info);
     dbos_log_path(path, log->data_dir, "log");
     return err == DBOS_OK ? log->env->ops->dir_sync(log->env, path, info) : err;
 }
 
+/* Read-only: how much is there that the next start cuts? */
+static enum dbos_err look_at_torn(struct dbos_log *log, const struct accepted *accepted,
+                                  uint64_t *torn_bytes, struct dbos_errinfo *info) {
+    char path[DBOS_PATH_BYTES];
+    int file = -1;
+    dbos_segment_path(path, log->data_dir, accepted->header.number);
+    enum dbos_err err = log->env->ops->file_open(log->env, path, DBOS_OPEN_READ, &file, info);
+    if (err == DBOS_OK) {
+        err = zero_torn(log, file, accepted->offset, accepted->header.size_bytes, torn_bytes, info);
+        log->env->ops->file_close(log->env, file);
+    }
+    return err;
+}
+
 static enum dbos_err settle(struct dbos_log *log, struct dbos_recovery *recovery,
                             const struct accepted *accepted, struct dbos_errinfo *info) {
     enum dbos_err err = drop_prepared(log, accepted->header.number, info);
     if (err == DBOS_OK) {
+        err = dbos_blob_index_check_end(log->blobs, recovery->last_position,
+                                        log->identity.object_seed, info);
+    }
+    if (err == DBOS_OK && !log->read_only) {
         err = dbos_log_cut_objects(log, recovery->last_position, info);
     }
     if (err != DBOS_OK || accepted->header.number == 0) {
         return err;
+    }
+    if (log->read_only) {
+        return look_at_torn(log, accepted, &recovery->torn_bytes, info);
     }
     uint32_t crc = accepted->has_batch ? accepted->header_crc : accepted->header.previous_crc;
     err = dbos_segments_resume(&log->segments, &accepted->header, accepted->offset, crc, info);

@@ -1,0 +1,65 @@
+/* Verification of a stopped node's directory: start-up, without changing anything. */
+#include "txn/log_internal.h"
+#include "txn/txn.h"
+
+struct verification {
+    struct dbos_log *log;
+    struct dbos_store *store;
+};
+
+static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
+                                  uint64_t *state_hash, struct dbos_errinfo *info) {
+    const struct verification *v = arg;
+    struct dbos_record_head head;
+    struct dbos_record_decoder decoder;
+    struct dbos_event event;
+    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
+    while (err == DBOS_OK && dbos_record_next(&decoder, &event)) {
+        /* Start-up stops at the last write of a record; reads are looked at too. */
+    }
+    if (err == DBOS_OK && decoder.failed) {
+        err = dbos_fail(info, DBOS_ERR_CORRUPT, "the record of position %llu is malformed",
+                        (unsigned long long)head.position);
+    }
+    return err == DBOS_OK
+               ? dbos_txn_apply_record(v->store, v->log, record, size_bytes, state_hash, info)
+               : err;
+}
+
+static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *v,
+                                 struct dbos_log_findings *out, struct dbos_errinfo *info) {
+    struct dbos_log *log = v->log;
+    if (dbos_objects_open(alloc, log->identity.object_seed, &log->objects) != DBOS_OK ||
+        dbos_store_open(alloc, log->objects, 1, &v->store) != DBOS_OK) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the tables");
+    }
+    out->log.apply = apply_record;
+    out->log.arg = v;
+    enum dbos_err err = dbos_log_recover(log, &out->log, info);
+    return err == DBOS_OK ? dbos_blob_index_verify(log->blobs, out->log.last_position,
+                                                   log->identity.object_seed, &out->blobs, info)
+                          : err;
+}
+
+enum dbos_err dbos_log_verify(struct dbos_alloc *alloc, struct dbos_env *env, const char *data_dir,
+                              struct dbos_log_findings *out, struct dbos_errinfo *info) {
+    struct verification v = {.log = NULL};
+    struct dbos_objects *objects = NULL;
+    *out = (struct dbos_log_findings){.log = {.records = 0}};
+    struct dbos_log_options options = {.env = env, .data_dir = data_dir, .read_only = true};
+    enum dbos_err err = dbos_log_open(alloc, &options, &v.log, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    out->database = dbos_log_database(v.log);
+    err = verify_open(alloc, &v, out, info);
+    objects = v.log->objects;
+    dbos_log_close(v.log);
+    if (v.store != NULL) {
+        dbos_store_close(v.store);
+    }
+    if (objects != NULL) {
+        dbos_objects_close(objects);
+    }
+    return err;
+}
