@@ -242,6 +242,10 @@ void dbos_engine_stop(struct dbos_engine *engine) {
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_stop(engine->dispatcher); /* no more results come */
     }
+    /* A partition that has stopped does not come to a barrier: let the last one be over. */
+    while (engine->log_started && !dbos_barrier_idle(&engine->barrier)) {
+        engine->env->ops->sleep_us(engine->env, 1000);
+    }
     for (uint32_t i = 0; i < engine->partition_count; i++) {
         dbos_partition_stop(&engine->partitions[i]);
     }
