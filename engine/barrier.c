@@ -23,6 +23,10 @@ static void push_park_nodes(struct dbos_engine *engine) {
     }
 }
 
+bool dbos_barrier_idle(const struct dbos_barrier *barrier) {
+    return atomic_load(&barrier->requested) == 0;
+}
+
 void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request) {
     dbos_queue_push(&engine->barrier.queue, &request->node);
     if (atomic_exchange(&engine->barrier.requested, 1) == 0) {

@@ -21,6 +21,7 @@ enum {
     ORPHAN_MS = 60000, /* pieces whose task never shows up */
     RESULT_BYTES_MAX = 64 * 1024 * 1024,
     TICK_MS = 100,
+    RESULT_TIMEOUT_US = 30 * 1000 * 1000, /* of a result procedure; past it the task has failed */
 };
 
 enum task_state { TASK_COLLECTING, TASK_READY, TASK_SENT, TASK_FINISHING };
@@ -173,10 +174,19 @@ static bool room_for_piece(struct dbos_dispatcher *d, struct task *task, uint32_
     return true;
 }
 
+/* Pieces with a number that the task does not have do not count; it then waits for its own, and
+ * fails at its deadline. */
 static void check_complete(struct task *task) {
-    if (task->state == TASK_COLLECTING && task->known && task->have >= task->info.pieces) {
-        task->state = TASK_READY;
+    if (task->state != TASK_COLLECTING || !task->known || task->have < task->info.pieces ||
+        task->piece_room < task->info.pieces) {
+        return;
     }
+    for (uint32_t i = 0; i < task->info.pieces; i++) {
+        if (task->pieces[i].payload == NULL) {
+            return;
+        }
+    }
+    task->state = TASK_READY;
 }
 
 /* Takes over the piece's reference. */
@@ -343,6 +353,7 @@ static struct dbos_task_outcome *make_outcome(struct dbos_dispatcher *d, struct 
     request->on_done = outcome_done;
     request->route = DBOS_ROUTE_ONE;
     request->partition = task->info.partition;
+    request->timeout_us = RESULT_TIMEOUT_US;
     request->session = &outcome->session;
     dbos_arena_init(&request->arena, d->alloc, 0);
     dbos_buf_init(&request->reply, d->alloc);
@@ -630,6 +641,10 @@ static void accept_error(struct dbos_dispatcher *d, struct task *task,
     }
     if (code == DBOS_FRAME_ERR_MODEL_NOT_LOADED) {
         dbos_worker_link_forget_model(d->link, frame->model_id, frame->model_version);
+        if (task->attempt > 1) { /* it had its chunks and refuses again: not at once */
+            retry_task(d, task, now_ns);
+            return;
+        }
         leave_worker(d, task);
         task->state = TASK_READY;
         return;

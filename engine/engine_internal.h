@@ -81,6 +81,8 @@ void dbos_partition_stop(struct dbos_partition *partition);
 
 /* barrier.c */
 void dbos_barrier_init(struct dbos_barrier *barrier);
+/* Nobody has called the partitions. Stays so when nothing more is submitted. */
+bool dbos_barrier_idle(const struct dbos_barrier *barrier);
 /* Queue a request and call the partitions, unless they are called already. Any thread. */
 void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request);
 /* A partition has met its park node: wait, or run the barrier when it is the last to come. */

@@ -58,6 +58,16 @@ static void init_run(struct execution *x) {
     };
 }
 
+/* The record names the version that runs, not the one that the request was planned for. */
+static void name_procedure(struct execution *x, const struct dbos_request_statement *statement) {
+    const struct dbos_procedure_info *procedure = dbos_plan_procedure(statement->plan);
+    if (x->request->statement_count == 1 && procedure != NULL) {
+        dbos_txn_set_procedure(x->txn, procedure->id, procedure->version,
+                               dbos_plan_is_read_only(statement->plan) &&
+                                   x->request->idempotency_key == NULL);
+    }
+}
+
 /* A plan that was made for an older catalogue is made again from its text: DDL came in between. It
  * must still want the same parameters, give the same columns and run here. */
 static enum dbos_err refresh_plan(struct execution *x, struct dbos_request_statement *statement,
@@ -96,6 +106,7 @@ static enum dbos_err refresh_plan(struct execution *x, struct dbos_request_state
     }
     dbos_plan_unref(statement->plan);
     statement->plan = plan;
+    name_procedure(x, statement);
     return DBOS_OK;
 }
 
@@ -252,7 +263,8 @@ static void describe_call(struct execution *x, struct dbos_txn_call *call) {
     }
     call->arguments = statement->parameters;
     call->argument_count = statement->parameter_count;
-    call->read_only = dbos_plan_is_read_only(statement->plan);
+    /* Keeping a reply under an idempotency key is a write. */
+    call->read_only = dbos_plan_is_read_only(statement->plan) && request->idempotency_key == NULL;
 }
 
 /* What the reply must wait for (decision 3). A write waits for its own record; a reader, and an
@@ -307,6 +319,9 @@ void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
+    /* The one place where a partition, or the barrier with all of them, waits for the disk: memory
+     * would grow without a bound behind a stalled one. */
+    dbos_log_wait_room(engine->log);
     init_run(&x);
     describe_call(&x, &call);
     dbos_txn_begin(txn, &call);

@@ -57,6 +57,15 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->attachment = NULL;
 }
 
+void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,
+                            bool read_only) {
+    DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
+    DBOS_CHECK(!dbos_txn_has_writes(txn));
+    txn->call.procedure = procedure;
+    txn->call.procedure_version = version;
+    txn->call.read_only = read_only;
+}
+
 void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *arguments,
                             uint32_t count) {
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);

@@ -55,6 +55,9 @@ uint64_t dbos_txn_abort(struct dbos_txn *txn, enum dbos_err why);
 /* Undo everything and leave no trace at all (re-run of a call: stale plan). */
 void dbos_txn_forget(struct dbos_txn *txn);
 
+/* The procedure that really runs, where that is another version than begin said. */
+void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,
+                            bool read_only);
 /* What the procedure of this call was called with, where that is not what the client sent as
  * parameters (literals, expressions); borrowed until commit or abort. */
 void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *arguments,
