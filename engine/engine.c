@@ -110,6 +110,7 @@ static enum dbos_err open_log(struct dbos_engine *engine, struct dbos_errinfo *i
         .durability = engine->options.durability,
         .async_flush_ms = 100,
         .segment_bytes = engine->options.segment_bytes,
+        .in_flight_bytes_max = engine->options.log_in_flight_bytes_max,
         .objects = engine->objects,
     };
     return dbos_log_open(&engine->log_alloc, &options, &engine->log, info);
@@ -374,7 +375,7 @@ void dbos_engine_status(struct dbos_engine *engine, struct dbos_buf *out) {
     struct dbos_log_stats log;
     struct dbos_dispatcher_stats tasks = {0};
     uint64_t executed = 0;
-    char line[512];
+    char line[1024];
     dbos_log_stats(engine->log, &log);
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_stats(engine->dispatcher, &tasks);
@@ -385,14 +386,16 @@ void dbos_engine_status(struct dbos_engine *engine, struct dbos_buf *out) {
     int size = snprintf(
         line, sizeof line,
         "partitions=%u executed=%llu barriers=%llu position=%llu durable=%llu records=%llu "
-        "batches=%llu syncs=%llu log_bytes=%llu tasks_open=%llu tasks_done=%llu tasks_failed=%llu "
+        "batches=%llu syncs=%llu log_bytes=%llu log_in_flight=%llu log_waits=%llu tasks_open=%llu "
+        "tasks_done=%llu tasks_failed=%llu "
         "worker=%s\n",
         engine->partition_count, (unsigned long long)executed,
         (unsigned long long)atomic_load(&engine->barrier.executed),
         (unsigned long long)dbos_log_last_position(engine->log),
         (unsigned long long)dbos_log_durable(engine->log), (unsigned long long)log.records,
         (unsigned long long)log.batches, (unsigned long long)log.syncs,
-        (unsigned long long)log.bytes, (unsigned long long)tasks.open,
+        (unsigned long long)log.bytes, (unsigned long long)log.in_flight_bytes,
+        (unsigned long long)log.room_waits, (unsigned long long)tasks.open,
         (unsigned long long)tasks.done, (unsigned long long)tasks.failed,
         tasks.worker_connected ? "connected" : "none");
     dbos_buf_put(out, line, (size_t)size);

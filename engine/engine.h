@@ -21,6 +21,9 @@ struct dbos_engine_options {
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
     const char *program_dir;    /* where dbos-worker and dbos-archiver lie */
     uint64_t segment_bytes;     /* 0 = default */
+    /* A request waits in its partition, before its transaction begins, while the log has more than
+     * this still to write; 0 = default (256 MiB). */
+    uint64_t log_in_flight_bytes_max;
 };
 
 /* Opens the data directory, recovers, loads procedures. Nothing runs yet. */

@@ -67,6 +67,8 @@ enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_opti
     log->flush_ns = (uint64_t)options->async_flush_ms * 1000000u;
     log->objects = options->objects;
     log->read_only = options->read_only;
+    log->in_flight_bytes_max =
+        options->in_flight_bytes_max == 0 ? DBOS_LOG_IN_FLIGHT_BYTES : options->in_flight_bytes_max;
     log->lock_file = -1;
     log->blob_file = -1;
     dbos_queue_init(&log->queue, -1);
@@ -114,10 +116,10 @@ struct dbos_uuid dbos_log_database(const struct dbos_log *log) {
 struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,
                                            uint32_t objects_max) {
     size_t objects_bytes = (size_t)objects_max * sizeof(struct dbos_object *);
-    struct dbos_log_entry *entry =
-        dbos_take(log->alloc, sizeof *entry + objects_bytes + record_bytes_max);
+    size_t bytes = sizeof(struct dbos_log_entry) + objects_bytes + record_bytes_max;
+    struct dbos_log_entry *entry = dbos_take(log->alloc, bytes);
     if (entry != NULL) {
-        *entry = (struct dbos_log_entry){.position = 0};
+        *entry = (struct dbos_log_entry){.held_bytes = bytes};
         entry->objects = (struct dbos_object **)(entry + 1);
         entry->data = (uint8_t *)(entry + 1) + objects_bytes;
     }
@@ -142,7 +144,26 @@ uint64_t dbos_log_last_position(const struct dbos_log *log) { return atomic_load
 
 void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry) {
     DBOS_CHECK(entry->position != 0 && entry->size_bytes != 0);
+    for (uint32_t i = 0; i < entry->object_count; i++) {
+        entry->held_bytes += entry->objects[i]->id.size_bytes;
+    }
+    (void)atomic_fetch_add_explicit(&log->in_flight_bytes, entry->held_bytes, memory_order_relaxed);
     dbos_queue_push(&log->queue, &entry->node);
+}
+
+void dbos_log_wait_room(struct dbos_log *log) {
+    uint64_t bytes = atomic_load_explicit(&log->in_flight_bytes, memory_order_relaxed);
+    if (bytes <= log->in_flight_bytes_max) {
+        return;
+    }
+    (void)atomic_fetch_add(&log->room_waits, 1);
+    (void)atomic_fetch_add(&log->waiters, 1);
+    (void)pthread_mutex_lock(&log->lock);
+    while (atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max) {
+        (void)pthread_cond_wait(&log->moved, &log->lock);
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    (void)atomic_fetch_sub(&log->waiters, 1);
 }
 
 /* --- what is durable ------------------------------------------------------------------------- */
@@ -177,6 +198,8 @@ void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out) {
     (void)pthread_mutex_lock(lock);
     *out = log->published_stats;
     (void)pthread_mutex_unlock(lock);
+    out->in_flight_bytes = atomic_load_explicit(&log->in_flight_bytes, memory_order_relaxed);
+    out->room_waits = atomic_load_explicit(&log->room_waits, memory_order_relaxed);
 }
 
 void dbos_log_note_barrier(struct dbos_log *log, uint64_t position) {
@@ -289,6 +312,15 @@ static struct dbos_log_entry *unlink_written(struct dbos_log *log, uint32_t coun
     return written;
 }
 
+/* Before publish(), which wakes who waits for room. The memory follows in a moment. */
+static void make_room(struct dbos_log *log, const struct dbos_log_entry *written) {
+    uint64_t bytes = 0;
+    for (const struct dbos_log_entry *entry = written; entry != NULL; entry = entry->next) {
+        bytes += entry->held_bytes;
+    }
+    (void)atomic_fetch_sub(&log->in_flight_bytes, bytes);
+}
+
 static void give_entries(struct dbos_log *log, struct dbos_log_entry *entry) {
     while (entry != NULL) {
         struct dbos_log_entry *next = entry->next;
@@ -314,6 +346,7 @@ static void write_batch(struct dbos_log *log, struct dbos_stored_batch *batch) {
     log->stats.records += batch->record_count;
     log->stats.bytes += batch->records_bytes;
     struct dbos_log_entry *written = unlink_written(log, batch->record_count);
+    make_room(log, written);
     publish(log);
     give_entries(log, written);
 }

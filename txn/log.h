@@ -26,8 +26,9 @@ struct dbos_log_options {
     struct dbos_env *env;
     const char *data_dir; /* borrowed during open */
     enum dbos_durability durability;
-    uint32_t async_flush_ms; /* async: a sync at least so often */
-    uint64_t segment_bytes;  /* 0 = 64 MiB */
+    uint32_t async_flush_ms;      /* async: a sync at least so often */
+    uint64_t segment_bytes;       /* 0 = 64 MiB */
+    uint64_t in_flight_bytes_max; /* see dbos_log_wait_room(); 0 = 256 MiB */
     struct dbos_objects *objects;
     /* Look, and change nothing: no start, no append; recover applies and checks, and leaves the
      * tail as it is. The directory must be a database's; its lock is taken where there is one. */
@@ -41,6 +42,7 @@ struct dbos_log_entry {
     struct dbos_log_entry *previous;
     uint64_t position;
     int64_t hash_delta;
+    uint64_t held_bytes; /* of this block; from append on of the objects, too */
     uint32_t size_bytes;
     uint32_t object_count;
     struct dbos_object **objects; /* one reference each, given to the log; inside this block */
@@ -111,6 +113,12 @@ uint64_t dbos_log_take_position(struct dbos_log *log);
 /* The last position taken (0 = none). */
 uint64_t dbos_log_last_position(const struct dbos_log *log);
 void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
+/* Back-pressure, before a transaction begins: returns at once while what was appended and is not
+ * written yet holds at most in_flight_bytes_max (one relaxed load), else sleeps until the log
+ * thread has caught up. Never between begin and commit: what a transaction appends may pass the
+ * bound, by one record for each thread. The log thread waits for no one who waits here, so that
+ * this ends whenever the disk goes on. */
+void dbos_log_wait_room(struct dbos_log *log);
 
 /* Everything up to here is durable (async: is written and may be lost in a power cut). */
 uint64_t dbos_log_durable(const struct dbos_log *log);
@@ -127,6 +135,8 @@ uint64_t dbos_log_barrier_position(const struct dbos_log *log);
 
 struct dbos_log_stats {
     uint64_t records, batches, syncs, bytes, blob_bytes, segments;
+    uint64_t in_flight_bytes; /* now */
+    uint64_t room_waits;      /* transactions that slept in dbos_log_wait_room() */
 };
 void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out);
 

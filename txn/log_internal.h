@@ -17,6 +17,7 @@ enum {
     DBOS_LOG_BUFFER_BYTES = DBOS_SEGMENT_HEADER_BYTES + 4 * 1048576 + 256 * 1024,
     DBOS_LOG_SEGMENT_BYTES = 64 * 1048576,
     DBOS_LOG_SEGMENT_BYTES_MIN = 16 * 1024,
+    DBOS_LOG_IN_FLIGHT_BYTES = 256 * 1048576,
 };
 
 /* Makes the next segment ahead of time, so that no commit waits for zeroes to reach the disk. */
@@ -69,6 +70,9 @@ struct dbos_log {
     struct dbos_queue queue;
     _Atomic uint64_t taken;
     _Atomic uint64_t durable;
+    _Atomic uint64_t in_flight_bytes; /* of entries appended and not written */
+    _Atomic uint64_t room_waits;
+    uint64_t in_flight_bytes_max;
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */
     _Atomic uint32_t waiters;
