@@ -1,7 +1,8 @@
 /* The log under ThreadSanitizer: producers, a follower, waiters, and the log's own threads.
  *
  * Checked: the watermark never goes back and never passes what was taken, every record comes out of
- * the follower once and in order, recovery finds all of them with the recorded hash. */
+ * the follower once and in order, recovery finds all of them with the recorded hash. The bound of
+ * what is in flight is low, so that producers meet it, and nothing is left in flight. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,7 @@ static void *produce(void *arg) {
     DBOS_CHECK(dbos_capture_open(&alloc, &capture) == DBOS_OK);
     for (uint64_t i = 0; i < RECORDS; i++) {
         struct dbos_record_head head = {.session = number};
+        dbos_log_wait_room(node_log);
         struct dbos_log_entry *entry = make_entry(capture, i, &head);
         head.position = dbos_log_take_position(node_log);
         head.hash_delta = delta_of(head.position);
@@ -121,6 +123,7 @@ static void open_log(enum dbos_durability durability, struct dbos_recovery *reco
                                        .durability = durability,
                                        .async_flush_ms = 5,
                                        .segment_bytes = 256 * 1024,
+                                       .in_flight_bytes_max = 16 * 1024,
                                        .objects = objects};
     DBOS_CHECK(dbos_log_open(&alloc, &options, &node_log, &info) == DBOS_OK);
     *recovery = (struct dbos_recovery){.apply = apply};
@@ -138,6 +141,7 @@ static void run(enum dbos_durability durability) {
     pthread_t producers[PRODUCERS];
     pthread_t follower;
     uint64_t numbers[PRODUCERS];
+    struct dbos_log_stats stats;
     uint64_t seen = 0;
     uint64_t followed = 0;
     uint64_t hash = 0;
@@ -154,6 +158,9 @@ static void run(enum dbos_durability durability) {
         (void)pthread_join(producers[i], NULL);
     }
     (void)pthread_join(follower, NULL);
+    dbos_log_stats(node_log, &stats);
+    DBOS_CHECK(stats.in_flight_bytes == 0);
+    (void)printf("%llu waits for room\n", (unsigned long long)stats.room_waits);
     close_log();
     DBOS_CHECK(seen == ALL && followed == ALL);
     open_log(durability, &recovery);
