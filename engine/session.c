@@ -194,7 +194,6 @@ size_t dbos_session_feed(struct dbos_session *session, const void *data, size_t 
     while (dbos_session_wants_input(session)) {
         if (session->in_flight == 0) {
             session->is_held = false;
-            session->skip_after_failure = false;
         }
         struct dbos_wire_message message;
         session->needed_bytes = 1;

@@ -24,7 +24,7 @@ void dbos_session_end_group(struct dbos_session *session, bool goes_on) {
     }
     if (group->request.statement_count != 0) {
         session->is_held = session->is_held || goes_on;
-        session->skip_after_failure = goes_on;
+        group->goes_on = goes_on;
         dbos_session_submit(session, group);
     }
     dbos_execution_unref(group);
@@ -287,7 +287,7 @@ static enum dbos_err describe_archive(struct dbos_session *session, struct dbos_
         request->script_statement = prepared->statement;
         request->describe_only = true;
         session->is_held = true;
-        session->skip_after_failure = true;
+        execution->goes_on = true;
         dbos_session_put_result(session, execution, 0, 0);
         dbos_session_submit(session, execution);
     }

@@ -52,6 +52,7 @@ struct dbos_execution {
     bool is_discarded; /* an error came before it was submitted */
     bool is_simple;
     bool is_describe; /* ARCHIVE: only columns */
+    bool goes_on;     /* no Sync behind it yet: if it fails, messages are skipped up to the Sync */
     uint32_t statement_capacity;
     struct dbos_identity *identity;
     struct dbos_prepared **prepared; /* of each statement; in the request's arena */
@@ -132,8 +133,7 @@ struct dbos_session {
     struct dbos_execution *waiting_last;
     struct dbos_execution *flying; /* under way; any of them may be canceled */
     uint32_t in_flight;
-    bool is_held;            /* no input until nothing is under way: DDL, Flush */
-    bool skip_after_failure; /* what is held for is in the middle of a group */
+    bool is_held; /* no input until nothing is under way: DDL, Flush */
     uint32_t flying_partition;
 
     struct dbos_prepared *statements[DBOS_SESSION_NAME_BUCKETS];

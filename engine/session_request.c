@@ -231,7 +231,7 @@ static void finish_with(struct dbos_session *session, struct dbos_execution *exe
     dbos_buf_reset(&request->reply);
     dbos_wire_put_error(&request->reply, "ERROR", &request->error);
     execution->is_done = true;
-    session->is_skipping = session->is_skipping || session->skip_after_failure;
+    session->is_skipping = session->is_skipping || execution->goes_on;
 }
 
 static bool may_fly(const struct dbos_session *session, const struct dbos_request *request,
@@ -385,7 +385,7 @@ void dbos_session_done(struct dbos_session *session, struct dbos_request *reques
     } else {
         execution->is_done = true;
         bool fails = request->outcome != DBOS_OK;
-        session->is_skipping = session->is_skipping || (fails && session->skip_after_failure);
+        session->is_skipping = session->is_skipping || (fails && execution->goes_on);
     }
     if (execution->is_done) {
         dbos_execution_split(execution);
@@ -394,7 +394,6 @@ void dbos_session_done(struct dbos_session *session, struct dbos_request *reques
     start_waiting(session);
     if (session->in_flight == 0 && session->waiting == NULL) {
         session->is_held = false;
-        session->skip_after_failure = false;
     }
     dbos_execution_unref(execution);
 }

@@ -172,6 +172,22 @@ static bool same_columns(const struct dbos_plan *a, const struct dbos_plan *b) {
     return true;
 }
 
+/* Portals keep values that were decoded for the types of the plan before. */
+static bool same_parameters(const struct dbos_plan *a, const struct dbos_plan *b) {
+    const enum dbos_type *of_a = NULL;
+    const enum dbos_type *of_b = NULL;
+    uint32_t count = dbos_plan_parameters(a, &of_a);
+    if (count != dbos_plan_parameters(b, &of_b)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (of_a[i] != of_b[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 enum dbos_err dbos_prepared_refresh(struct dbos_session *session, struct dbos_prepared *prepared,
                                     struct dbos_errinfo *info) {
     if (prepared->plan == NULL || dbos_plan_catalog_version(prepared->plan) ==
@@ -183,7 +199,7 @@ enum dbos_err dbos_prepared_refresh(struct dbos_session *session, struct dbos_pr
     if (err != DBOS_OK) {
         return err;
     }
-    if (!same_columns(prepared->plan, plan)) {
+    if (!same_columns(prepared->plan, plan) || !same_parameters(prepared->plan, plan)) {
         dbos_plan_unref(plan);
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "cached plan must not change result type");
     }

@@ -370,6 +370,66 @@ Test(wire_clients, the_extended_protocol_is_postgresqls_step_by_step) {
     }
 }
 
+/* Parse, Bind and Execute of a statement without parameters. */
+static void put_statement(struct wire_client *c, const char *query) {
+    wire_put_parse(c, "", query, 0);
+    wire_put_bind(c, "", "", none);
+    wire_put_execute(c, "", 0);
+}
+
+Test(wire_clients, a_portal_bound_before_a_column_changed_its_type_is_refused) {
+    struct wire_node node;
+    struct wire_client client;
+    start(&node, 0);
+    wire_begin(&client, &node);
+    wire_put_query(&client, "create table x (k bigint primary key, v bigint)");
+    expect_reply(&client, 'Z', 1, "C(CREATE TABLE) Z");
+    for (int rebinds = 1; rebinds >= 0; rebinds--) {
+        wire_put_parse(&client, rebinds ? "s" : "r", "insert into x values (1, $1)", 0);
+        wire_put_bind(&client, "p1", rebinds ? "s" : "r", five);
+        put_statement(&client, "drop table x");
+        put_statement(&client, rebinds ? "create table x (k bigint primary key, v text)"
+                                       : "create table x (k bigint primary key, v bytea)");
+        if (rebinds) {
+            wire_put_bind(&client, "p2", "s", word);
+        }
+        wire_put_execute(&client, "p1", 0);
+        wire_put_bare(&client, 'S');
+        wire_put_query(&client, "select k from x");
+        expect_reply(&client, 'Z', 2,
+                     rebinds ? "1 2 1 2 C(DROP TABLE) 1 2 C(CREATE TABLE) "
+                               "E(0A000 cached plan must not change result type) Z T "
+                               "C(SELECT 0) Z"
+                             : "1 2 1 2 C(DROP TABLE) 1 2 C(CREATE TABLE) "
+                               "E(42804 column \"v\" is of type bytea but expression is of type "
+                               "text) Z T C(SELECT 0) Z");
+    }
+    wire_close(&client);
+    wire_node_stop(&node);
+}
+
+Test(wire_clients, a_failure_before_a_sync_skips_nothing_behind_it) {
+    struct wire_node node;
+    struct wire_client client;
+    start(&node, 0);
+    wire_begin(&client, &node);
+    wire_put_query(&client, "create table y (k int primary key); insert into y values (1)");
+    expect_reply(&client, 'Z', 1, "C(CREATE TABLE) C(INSERT 0 1) Z");
+    put_statement(&client, "insert into y values (1)");
+    wire_put_bare(&client, 'S');
+    put_statement(&client, "insert into y values (201)");
+    wire_put_bare(&client, 'H');
+    put_statement(&client, "insert into y values (202)");
+    wire_put_bare(&client, 'S');
+    wire_put_query(&client, "select k from y");
+    const char *got = wire_read(&client, 'Z', 3);
+    cr_expect(strstr(got, "E(23505 ") != NULL, "%s", got);
+    cr_expect(strstr(got, "Z 1 2 C(INSERT 0 1) 1 2 C(INSERT 0 1) Z T D*3 C(SELECT 3) Z") != NULL,
+              "%s", got);
+    wire_close(&client);
+    wire_node_stop(&node);
+}
+
 /* Far more in flight than the node looks ahead, and replies that nobody reads for a while. */
 Test(wire_clients, a_long_pipeline_is_answered_in_order) {
     enum { COUNT = 5000 };
