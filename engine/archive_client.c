@@ -21,7 +21,9 @@ enum {
     BACKOFF_FIRST_MS = 100, /* doubles with each failed start … */
     BACKOFF_MAX_MS = 30000, /* … up to here */
     STABLE_MS = 60000,      /* a process that lived so long starts the back-off anew */
-    CLOSE_MS = 60000,       /* an export under way may take so long to finish */
+    CLOSE_MS = 3000,        /* so long may an export under way take to finish at the end */
+    GRACE_MS = 2000,        /* the archiver keeps its deadlines itself: so late it may be */
+    SILENCE_MS = 60000,     /* so long may it say nothing to a question without a deadline */
     QUESTION_BYTES_MAX = 60 * 1048576,
 };
 
@@ -144,29 +146,15 @@ static void ensure_child(struct dbos_archive_client *client) {
 /* -- frames --------------------------------------------------------------------------------------
  */
 
-static bool send_all(struct dbos_archive_client *client, const struct dbos_buf *frame) {
-    size_t sent = 0;
-    while (sent < frame->size_bytes) {
-        ssize_t n =
-            send(client->socket, frame->data + sent, frame->size_bytes - sent, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return false;
-        }
-        sent += (size_t)n;
-    }
-    return true;
-}
-
-static bool send_frame(struct dbos_archive_client *client, enum dbos_archive_frame_kind kind,
+static bool make_frame(struct dbos_archive_client *client, enum dbos_archive_frame_kind kind,
                        uint32_t id, const void *payload, size_t size_bytes) {
     dbos_buf_reset(&client->out);
     dbos_archive_put_frame(&client->out, kind, id, payload, size_bytes);
-    return !client->out.failed && send_all(client, &client->out);
+    return !client->out.failed;
 }
 
+/* Never waits: a process that does not read must not hold up the caller. What does not fit is left
+ * out, for the next call brings a later position; half a frame would garble all that follows. */
 void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position) {
     ensure_child(client);
     if (client->child == 0 || position <= client->told) {
@@ -174,9 +162,14 @@ void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position)
     }
     uint8_t payload[8];
     dbos_store_u64(payload, position);
-    if (send_frame(client, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload)) {
+    if (!make_frame(client, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload)) {
+        return;
+    }
+    ssize_t n =
+        send(client->socket, client->out.data, client->out.size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n == (ssize_t)client->out.size_bytes) {
         client->told = position;
-    } else {
+    } else if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
         drop_child(client);
     }
 }
@@ -190,11 +183,31 @@ struct asking {
     struct dbos_errinfo *info;
     uint32_t id;
     uint32_t column_count;
-    bool cancelled; /* CANCEL was sent */
-    bool was_lost;  /* the process ended */
+    uint64_t until_ns; /* the archiver is given up then */
+    bool wants_cancel; /* the request's flag was seen */
+    bool cancelled;    /* CANCEL was sent */
+    bool is_overdue;   /* it was given up */
+    bool was_lost;     /* the process ended */
 };
 
+/* It runs and does not answer (stopped, or stuck): the next question gets a new process. */
+static enum dbos_err give_up(struct asking *asking) {
+    drop_child(asking->client);
+    if (asking->wants_cancel) {
+        return dbos_fail(asking->info, DBOS_ERR_CANCELED, "the statement was canceled");
+    }
+    if (asking->request->timeout_us != 0) {
+        return dbos_fail(asking->info, DBOS_ERR_TIMEOUT,
+                         "the archiver did not answer before the statement's timeout");
+    }
+    return dbos_fail(asking->info, DBOS_ERR_ARCHIVE, "the archiver did not answer for %d s",
+                     SILENCE_MS / 1000);
+}
+
 static enum dbos_err lost(struct asking *asking) {
+    if (asking->is_overdue) {
+        return give_up(asking);
+    }
     drop_child(asking->client);
     asking->was_lost = true;
     (void)dbos_fail(asking->info, DBOS_ERR_ARCHIVE, "the archiver ended while it answered");
@@ -202,32 +215,82 @@ static enum dbos_err lost(struct asking *asking) {
     return DBOS_ERR_ARCHIVE;
 }
 
-static void cancel(struct asking *asking) {
+static uint64_t after_ms(const struct dbos_archive_client *client, uint64_t ms) {
+    return now_ns(client) + ms * UINT64_C(1000000);
+}
+
+static void set_deadline(struct asking *asking) {
+    uint64_t timeout_ms = asking->request->timeout_us / 1000;
+    timeout_ms = timeout_ms > UINT32_MAX ? UINT32_MAX : timeout_ms;
+    asking->until_ns =
+        after_ms(asking->client,
+                 asking->request->timeout_us == 0 ? (uint64_t)SILENCE_MS : timeout_ms + GRACE_MS);
+}
+
+/* Waits a little for the socket; sees the request's cancellation. False = the time is over. */
+static bool wait_a_little(struct asking *asking, short events, bool *ready) {
+    struct dbos_archive_client *client = asking->client;
+    struct pollfd wait = {.fd = client->socket, .events = events};
+    const _Atomic uint32_t *wanted = asking->request->cancel;
+    *ready = poll(&wait, 1, POLL_MS) > 0;
+    if (!asking->wants_cancel && wanted != NULL && *wanted != 0) {
+        uint64_t until_ns = after_ms(client, GRACE_MS);
+        asking->wants_cancel = true;
+        asking->until_ns = until_ns < asking->until_ns ? until_ns : asking->until_ns;
+    }
+    asking->is_overdue = now_ns(client) > asking->until_ns;
+    return !asking->is_overdue;
+}
+
+/* Sends the frame in `out`; false = the process ended or the time is over. */
+static bool send_all(struct asking *asking) {
+    const struct dbos_buf *frame = &asking->client->out;
+    size_t sent = 0;
+    while (sent < frame->size_bytes) {
+        bool ready;
+        ssize_t n = send(asking->client->socket, frame->data + sent, frame->size_bytes - sent,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n > 0) {
+            sent += (size_t)n;
+        } else if (n == 0 || (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK)) {
+            return false;
+        } else if (!wait_a_little(asking, POLLOUT, &ready)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool cancel(struct asking *asking) {
     asking->cancelled = true;
-    (void)send_frame(asking->client, DBOS_ARCHIVE_CANCEL, asking->id, NULL, 0);
+    return make_frame(asking->client, DBOS_ARCHIVE_CANCEL, asking->id, NULL, 0) && send_all(asking);
 }
 
 /* Reads so many bytes, passing on a cancellation meanwhile. */
 static bool receive_all(struct asking *asking, uint8_t *to, size_t size_bytes) {
     size_t got = 0;
     while (got < size_bytes) {
-        struct pollfd wait = {.fd = asking->client->socket, .events = POLLIN};
-        const _Atomic uint32_t *wanted = asking->request->cancel;
-        int ready = poll(&wait, 1, POLL_MS);
-        if (!asking->cancelled && wanted != NULL && *wanted != 0) {
-            cancel(asking);
+        bool ready;
+        if (!wait_a_little(asking, POLLIN, &ready)) {
+            return false;
         }
-        if (ready <= 0) {
+        if (asking->wants_cancel && !asking->cancelled && !cancel(asking)) {
+            return false;
+        }
+        if (!ready) {
             continue;
         }
-        ssize_t n = recv(asking->client->socket, to + got, size_bytes - got, 0);
-        if (n < 0 && errno == EINTR) {
+        ssize_t n = recv(asking->client->socket, to + got, size_bytes - got, MSG_DONTWAIT);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)) {
             continue;
         }
         if (n <= 0) {
             return false;
         }
         got += (size_t)n;
+        if (asking->request->timeout_us == 0 && !asking->wants_cancel) {
+            set_deadline(asking); /* it speaks */
+        }
     }
     return true;
 }
@@ -331,7 +394,10 @@ static enum dbos_err take_answer(struct asking *asking) {
                 return kept;
             }
             if (kept != DBOS_OK) {
-                cancel(asking);
+                if (!cancel(asking)) {
+                    drop_child(client); /* the callback's error is what counts */
+                    return kept;
+                }
             }
         }
     }
@@ -407,8 +473,12 @@ static enum dbos_err ask_once(struct asking *asking, struct dbos_errinfo *info) 
     if (client->payload.failed || client->payload.size_bytes > QUESTION_BYTES_MAX) {
         return dbos_fail(info, DBOS_ERR_LIMIT, "the statement is too large for the archive");
     }
-    if (!send_frame(client, DBOS_ARCHIVE_QUESTION, asking->id, client->payload.data,
+    set_deadline(asking);
+    if (!make_frame(client, DBOS_ARCHIVE_QUESTION, asking->id, client->payload.data,
                     client->payload.size_bytes)) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the question");
+    }
+    if (!send_all(asking)) {
         return lost(asking);
     }
     return take_answer(asking);

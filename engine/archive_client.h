@@ -18,11 +18,13 @@ enum dbos_err dbos_archive_client_open(struct dbos_alloc *alloc, struct dbos_env
                                        const char *program_dir, const char *data_dir,
                                        struct dbos_archive_client **out,
                                        struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Lets it finish the export under way, then stops it. NULL is allowed. */
+/* Lets it finish the export under way for at most 3 s, then kills it: what it had not recorded is
+ * exported after the next start. NULL is allowed. */
 void dbos_archive_client_close(struct dbos_archive_client *client);
 
 /* The log is durable up to `position`: the archiver may take over everything until there. Also
- * restarts a process that has died. Never fails; what goes wrong is in the log. */
+ * restarts a process that has died. Never fails and never waits for a process that does not read;
+ * what goes wrong is in the log. */
 void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position);
 
 struct dbos_archive_request {
@@ -31,7 +33,7 @@ struct dbos_archive_request {
     const char *const *parameters; /* text or NULL */
     uint32_t parameter_count;
     bool describe_only;
-    uint64_t timeout_us; /* 0 = none */
+    uint64_t timeout_us; /* 0 = none, but an archiver that is silent for 60 s is given up */
     const _Atomic uint32_t *cancel;
     /* Once, before the rows. */
     enum dbos_err (*columns)(void *arg, const struct dbos_result_column *columns, uint32_t count,
@@ -42,7 +44,8 @@ struct dbos_archive_request {
     void *arg;
 };
 /* Ask and wait for the answer. Errors: what the archive says of the statement (with SQLSTATE and
- * position), CANCELED, TIMEOUT, ARCHIVE (the process died), what a callback returned. */
+ * position), CANCELED, TIMEOUT, ARCHIVE (the process died or is silent), what a callback returned.
+ * A process that is 2 s late after the timeout or a cancellation is killed and started again. */
 enum dbos_err dbos_archive_query(struct dbos_archive_client *client,
                                  const struct dbos_archive_request *request,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -216,3 +216,42 @@ Test(archive_client, a_dead_archiver_is_started_again_and_answers) {
     close_client_scene(&scene);
     cr_expect(child <= 1 || kill(child, 0) != 0, "close leaves no process behind");
 }
+
+Test(archive_client, a_stopped_archiver_holds_up_neither_questions_nor_close) {
+    struct client_scene scene;
+    open_client_scene(&scene);
+    struct dbos_env *env = dbos_env_posix();
+    _Atomic uint32_t cancel = 0;
+    pthread_t thread;
+    for (int round = 0; round < 2; round++) {
+        cr_assert_eq(ask(&scene, "SELECT 1", NULL, NULL, 0, NULL, false), DBOS_OK, "%s",
+                     scene.info.message);
+        pid_t child = find_archiver(scene.dir);
+        cr_assert_gt(child, 1);
+        cr_assert_eq(kill(child, SIGSTOP), 0);
+        uint64_t start = env->ops->mono_ns(env);
+        for (uint64_t i = 1; i <= 5000; i++) { /* more than its socket holds */
+            dbos_archive_advance(scene.client, scene.position + i);
+        }
+        if (round == 0) {
+            cr_expect_eq(ask(&scene, "SELECT 1", NULL, NULL, 500000, NULL, false),
+                         DBOS_ERR_TIMEOUT);
+        } else {
+            cr_assert_eq(pthread_create(&thread, NULL, cancel_soon, &cancel), 0);
+            cr_expect_eq(ask(&scene, "SELECT 1", NULL, NULL, 0, &cancel, false), DBOS_ERR_CANCELED);
+            (void)pthread_join(thread, NULL);
+        }
+        cr_expect_str_eq(scene.info.sqlstate, "57014");
+        cr_expect_lt(env->ops->mono_ns(env) - start, UINT64_C(5000000000));
+    }
+    cr_expect_eq(ask(&scene, "SELECT count(*) FROM acc", NULL, NULL, 0, NULL, false), DBOS_OK, "%s",
+                 scene.info.message);
+    cr_expect_str_eq(scene.first, "5000");
+    pid_t child = find_archiver(scene.dir);
+    cr_assert_gt(child, 1);
+    (void)kill(child, SIGSTOP);
+    uint64_t start = env->ops->mono_ns(env);
+    close_client_scene(&scene);
+    cr_expect_lt(env->ops->mono_ns(env) - start, UINT64_C(8000000000));
+    cr_expect_neq(kill(child, 0), 0, "close leaves no process behind");
+}
