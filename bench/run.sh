@@ -71,8 +71,9 @@ vote_dbosd() {
 
 if [ -r "$peers/lib.sh" ]; then
     echo "== Vote (transactions/s, median of $REPS)"
+    RESET= # a disturbed run starts on the same node again
     . "$peers/lib.sh"
-    set -eu
+    set -e +u # the peers' helpers leave variables unset
     trap 'stop_node; rm -rf "$work"' EXIT
     vote_dbosd
     if command -v /usr/lib/postgresql/15/bin/postgres >/dev/null; then
