@@ -138,11 +138,13 @@ struct dbos_procedure_info *dbos_catalog_procedure_by_id(const struct dbos_catal
     return found ? catalog->procedures[at] : NULL;
 }
 
-struct dbos_table_def *dbos_catalog_index(const struct dbos_catalog *catalog, const char *name,
-                                          uint32_t *out_index) {
+static struct dbos_table_def *index_in_schema(const struct dbos_catalog *catalog,
+                                              const char *schema, const char *name,
+                                              uint32_t *out_index) {
     for (uint32_t i = 0; i < catalog->table_count; i++) {
         struct dbos_table_def *def = catalog->tables[i];
-        for (uint32_t j = 0; j < def->index_count; j++) {
+        bool is_there = strcmp(def->schema, schema) == 0;
+        for (uint32_t j = 0; is_there && j < def->index_count; j++) {
             if (strcmp(def->indexes[j].name, name) == 0) {
                 *out_index = j;
                 return def;
@@ -151,6 +153,15 @@ struct dbos_table_def *dbos_catalog_index(const struct dbos_catalog *catalog, co
     }
     *out_index = 0;
     return NULL;
+}
+
+struct dbos_table_def *dbos_catalog_index(const struct dbos_catalog *catalog, const char *schema,
+                                          const char *name, uint32_t *out_index) {
+    if (schema != NULL) {
+        return index_in_schema(catalog, schema, name, out_index);
+    }
+    struct dbos_table_def *def = index_in_schema(catalog, "public", name, out_index);
+    return def != NULL ? def : index_in_schema(catalog, "dbos", name, out_index);
 }
 
 static uint32_t later(uint32_t a, uint32_t b) { return a > b ? a : b; }

@@ -38,9 +38,10 @@ struct dbos_procedure_info *dbos_catalog_procedure(const struct dbos_catalog *ca
                                                    const char *name);
 struct dbos_procedure_info *dbos_catalog_procedure_by_id(const struct dbos_catalog *catalog,
                                                          uint32_t id);
-/* The table that has this index, and the index's position in it; NULL = none. */
-struct dbos_table_def *dbos_catalog_index(const struct dbos_catalog *catalog, const char *name,
-                                          uint32_t *out_index);
+/* The table that has this index, and the index's position in it; NULL = none. Schemas are searched
+ * as for a table. */
+struct dbos_table_def *dbos_catalog_index(const struct dbos_catalog *catalog, const char *schema,
+                                          const char *name, uint32_t *out_index);
 
 /* New snapshots, version + 1; the old one is untouched. A definition with the id of an existing one
  * replaces it. *out has one reference for the caller. */

@@ -17,7 +17,7 @@ enum change_kind { CHANGE_CREATE, CHANGE_REDEFINE, CHANGE_PROCEDURE };
 struct change {
     struct change *older;
     enum change_kind kind;
-    struct dbos_catalog *back; /* the snapshot that undo publishes */
+    struct dbos_catalog *back; /* the snapshot that undo brings back */
     struct dbos_store_table *table;
     struct dbos_table_change *parts; /* CHANGE_REDEFINE: one for each part of the table */
 };
@@ -27,9 +27,10 @@ struct dbos_store {
     struct dbos_objects *objects;
     uint32_t partitions;
     uint32_t table_capacity;
-    struct dbos_store_table **tables; /* by id; NULL = no such table */
-    pthread_mutex_t mutex;            /* of the published snapshot's first reference */
-    _Atomic(struct dbos_catalog *) catalog;
+    struct dbos_store_table **tables;       /* by id; NULL = no such table */
+    _Atomic(struct dbos_catalog *) catalog; /* the newest; a transaction may still take it back */
+    pthread_mutex_t mutex;                  /* of `published` */
+    struct dbos_catalog *published;         /* the newest that is committed */
     bool tracks_ddl;
     struct change *changes; /* newest first */
 };
@@ -44,25 +45,35 @@ struct dbos_catalog *dbos_store_catalog(struct dbos_store *store) {
 
 struct dbos_catalog *dbos_store_catalog_ref(struct dbos_store *store) {
     DBOS_CHECK(pthread_mutex_lock(&store->mutex) == 0);
-    struct dbos_catalog *catalog = dbos_catalog_ref(dbos_store_catalog(store));
+    struct dbos_catalog *catalog = dbos_catalog_ref(store->published);
     DBOS_CHECK(pthread_mutex_unlock(&store->mutex) == 0);
     return catalog;
+}
+
+/* What stands now is committed: show it to everybody. */
+static void publish(struct dbos_store *store) {
+    DBOS_CHECK(pthread_mutex_lock(&store->mutex) == 0);
+    struct dbos_catalog *before = store->published;
+    store->published = dbos_catalog_ref(dbos_store_catalog(store));
+    DBOS_CHECK(pthread_mutex_unlock(&store->mutex) == 0);
+    dbos_catalog_unref(before);
 }
 
 static uint32_t later(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 /* `fresh` is not shared yet: it gets the next version, and ids that were given out stay given out.
  */
-static void publish_give(struct dbos_store *store, struct dbos_catalog *fresh) {
+static void replace_catalog_give(struct dbos_store *store, struct dbos_catalog *fresh) {
     struct dbos_catalog *before = dbos_store_catalog(store);
     fresh->version = before->version + 1;
     fresh->next_table_id = later(fresh->next_table_id, before->next_table_id);
     fresh->next_index_id = later(fresh->next_index_id, before->next_index_id);
     fresh->next_procedure_id = later(fresh->next_procedure_id, before->next_procedure_id);
-    DBOS_CHECK(pthread_mutex_lock(&store->mutex) == 0);
     atomic_store_explicit(&store->catalog, fresh, memory_order_release);
-    DBOS_CHECK(pthread_mutex_unlock(&store->mutex) == 0);
     dbos_catalog_unref(before);
+    if (!store->tracks_ddl) {
+        publish(store);
+    }
 }
 
 static void close_entry(struct dbos_store *store, struct dbos_store_table *entry) {
@@ -161,6 +172,7 @@ enum dbos_err dbos_store_open(struct dbos_alloc *alloc, struct dbos_objects *obj
     store->objects = objects;
     store->partitions = partitions;
     atomic_init(&store->catalog, catalog);
+    store->published = dbos_catalog_ref(catalog);
     DBOS_CHECK(pthread_mutex_init(&store->mutex, NULL) == 0);
     enum dbos_err err = open_system_tables(store);
     if (err != DBOS_OK) {
@@ -181,6 +193,7 @@ void dbos_store_close(struct dbos_store *store) {
     }
     dbos_give(store->alloc, store->tables);
     dbos_catalog_unref(dbos_store_catalog(store));
+    dbos_catalog_unref(store->published);
     DBOS_CHECK(pthread_mutex_destroy(&store->mutex) == 0);
     dbos_give(store->alloc, store);
 }
@@ -257,7 +270,7 @@ static enum dbos_err check_names(struct dbos_store *store, const struct dbos_tab
     }
     for (uint32_t i = 0; i < def->index_count; i++) {
         uint32_t position;
-        if (dbos_catalog_index(catalog, def->indexes[i].name, &position) != NULL) {
+        if (dbos_catalog_index(catalog, def->schema, def->indexes[i].name, &position) != NULL) {
             return dbos_fail(info, DBOS_ERR_DUPLICATE_TABLE, "relation \"%s\" already exists",
                              def->indexes[i].name);
         }
@@ -294,7 +307,7 @@ enum dbos_err dbos_store_create_table(struct dbos_store *store, struct dbos_tabl
     }
     keep_change_give(store, change);
     store->tables[def->id] = entry;
-    publish_give(store, fresh);
+    replace_catalog_give(store, fresh);
     return DBOS_OK;
 }
 
@@ -319,14 +332,14 @@ enum dbos_err dbos_store_drop_table(struct dbos_store *store, uint32_t table_id,
     out->part_count = entry->part_count;
     out->entry = entry;
     store->tables[table_id] = NULL;
-    publish_give(store, fresh);
+    replace_catalog_give(store, fresh);
     return DBOS_OK;
 }
 
 void dbos_store_undrop_table(struct dbos_store *store, struct dbos_dropped_table *dropped) {
     DBOS_CHECK(entry_of(store, dropped->def->id) == NULL);
     store->tables[dropped->def->id] = dropped->entry;
-    publish_give(store, dropped->back);
+    replace_catalog_give(store, dropped->back);
     *dropped = (struct dbos_dropped_table){0};
 }
 
@@ -410,7 +423,7 @@ enum dbos_err dbos_store_redefine_table(struct dbos_store *store, struct dbos_ta
     } else {
         forget_parts_give(store, entry, parts);
     }
-    publish_give(store, fresh);
+    replace_catalog_give(store, fresh);
     return DBOS_OK;
 }
 
@@ -428,7 +441,7 @@ enum dbos_err dbos_store_put_procedure(struct dbos_store *store,
         return err;
     }
     keep_change_give(store, change);
-    publish_give(store, fresh);
+    replace_catalog_give(store, fresh);
     return DBOS_OK;
 }
 
@@ -448,7 +461,7 @@ enum dbos_err dbos_store_drop_procedure(struct dbos_store *store, uint32_t id) {
         return err;
     }
     keep_change_give(store, change);
-    publish_give(store, fresh);
+    replace_catalog_give(store, fresh);
     return DBOS_OK;
 }
 
@@ -472,8 +485,7 @@ void dbos_store_undo_ddl(struct dbos_store *store) {
         break;
     }
     forget_change_give(store, change);
-    publish_give(store, back);
-    store->tracks_ddl = store->changes != NULL;
+    replace_catalog_give(store, back);
 }
 
 void dbos_store_keep_ddl(struct dbos_store *store) {
@@ -482,7 +494,10 @@ void dbos_store_keep_ddl(struct dbos_store *store) {
         store->changes = change->older;
         forget_change_give(store, change);
     }
-    store->tracks_ddl = false;
+    if (store->tracks_ddl) {
+        store->tracks_ddl = false;
+        publish(store);
+    }
 }
 
 uint64_t dbos_store_state_hash(struct dbos_store *store) {

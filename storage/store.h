@@ -1,7 +1,8 @@
 /* All tables of a node: for each table one `struct dbos_table` per partition, or one in all for an
  * unpartitioned table; and the published catalogue snapshot.
  *
- * Each published snapshot has a higher version than all before it; an undo publishes one more.
+ * Each catalogue has a higher version than all before it; an undo makes one more. What a
+ * transaction has changed is published when it ends.
  *
  * Thread: dbos_store_table() by any partition thread; create, drop and publish under the barrier
  * (or before the partitions run). dbos_store_catalog_ref() by any thread at any time. Memory:
@@ -28,12 +29,14 @@ uint32_t dbos_store_partition_of(const struct dbos_store *store, uint32_t slot);
 struct dbos_table *dbos_store_table(struct dbos_store *store, uint32_t table_id,
                                     uint32_t partition);
 
-/* The published snapshot, with a reference for the caller. */
+/* The published snapshot, with a reference for the caller: never one that can be taken back. */
 struct dbos_catalog *dbos_store_catalog_ref(struct dbos_store *store);
-/* The same, borrowed: for the barrier and for partition threads during one transaction. */
+/* The newest, borrowed: for the barrier and for partition threads during one transaction. It is
+ * ahead of the published one within a transaction that changes definitions. */
 struct dbos_catalog *dbos_store_catalog(struct dbos_store *store);
 
-/* DDL (barrier). Each changes tables and publishes a snapshot, or fails and changes nothing. */
+/* DDL (barrier). Each changes tables and the catalogue, or fails and changes nothing. Outside
+ * track..keep the new catalogue is published at once. */
 enum dbos_err dbos_store_create_table(struct dbos_store *store, struct dbos_table_def *def,
                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 /* The table's parts leave the store and come back with undrop; `out` has one for each partition
@@ -44,7 +47,7 @@ struct dbos_dropped_table {
     struct dbos_table **parts;
     uint32_t part_count;
     struct dbos_store_table *entry;
-    struct dbos_catalog *back; /* the snapshot that undrop publishes */
+    struct dbos_catalog *back; /* the snapshot that undrop brings back */
 };
 enum dbos_err dbos_store_drop_table(struct dbos_store *store, uint32_t table_id,
                                     struct dbos_dropped_table *out,
@@ -58,10 +61,10 @@ enum dbos_err dbos_store_put_procedure(struct dbos_store *store,
                                        struct dbos_procedure_info *procedure) DBOS_MUST_USE;
 enum dbos_err dbos_store_drop_procedure(struct dbos_store *store, uint32_t id) DBOS_MUST_USE;
 
-/* Undo of DDL that can not fail. Between track and keep (or the last undo) the store keeps for each
- * create, redefine, put and drop of a procedure what taking it back needs; undo takes back the
- * newest one. A dropped table is not among them: undrop is its undo, in the same newest-first
- * order. Keep forgets all of them: the transaction has committed; then tracking is off again. */
+/* Undo of DDL that can not fail. Between track and keep the store keeps for each create, redefine,
+ * put and drop of a procedure what taking it back needs; undo takes back the newest one. A dropped
+ * table is not among them: undrop is its undo, in the same newest-first order. Keep ends the
+ * transaction, committed or taken back: it publishes the catalogue that stands. */
 void dbos_store_track_ddl(struct dbos_store *store);
 void dbos_store_undo_ddl(struct dbos_store *store);
 void dbos_store_keep_ddl(struct dbos_store *store);

@@ -34,6 +34,9 @@ void dbos_txn_undo_all(struct dbos_txn *txn) {
     for (struct dbos_undo *undo = txn->newest; undo != NULL; undo = undo->older) {
         undo_one(txn, undo);
     }
+    if (txn->is_ddl) {
+        dbos_store_keep_ddl(txn->options.store); /* nothing is left: the old catalogue stands */
+    }
     txn->oldest = NULL;
     txn->newest = NULL;
     txn->hash_delta = 0;
@@ -229,11 +232,11 @@ enum dbos_err dbos_txn_commit(struct dbos_txn *txn, uint64_t *out_position,
     }
     uint64_t position = append_record(txn, &head, entry);
     if (txn->newest != NULL) {
+        if (txn->options.partition == DBOS_PARTITION_ALL && txn->options.log != NULL) {
+            dbos_log_note_barrier(txn->options.log, position); /* before anyone can see it */
+        }
         settle_writes(txn, position);
         txn->last_write_position = position;
-        if (txn->options.partition == DBOS_PARTITION_ALL && txn->options.log != NULL) {
-            dbos_log_note_barrier(txn->options.log, position);
-        }
     }
     txn->state = DBOS_TXN_IDLE;
     *out_position = position;

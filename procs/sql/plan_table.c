@@ -22,7 +22,7 @@ const struct dbos_table_def *dbos_plan_find_table(struct dbos_binder *binder,
     }
     uint32_t index;
     if (relation->schema == NULL &&
-        dbos_catalog_index(binder->catalog, relation->name, &index) != NULL) {
+        dbos_catalog_index(binder->catalog, NULL, relation->name, &index) != NULL) {
         return dbos_bind_fail(binder, DBOS_ERR_WRONG_OBJECT_TYPE, relation->position,
                               "cannot open relation \"%s\"", relation->name);
     }

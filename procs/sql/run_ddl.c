@@ -37,7 +37,7 @@ static bool name_is_taken(const struct names *names, const char *name) {
         }
     }
     return dbos_catalog_table(names->catalog, "public", name) != NULL ||
-           dbos_catalog_index(names->catalog, name, &index) != NULL;
+           dbos_catalog_index(names->catalog, "public", name, &index) != NULL;
 }
 
 /* Bytes of `name` that are at most `bytes`, without cutting a character. */
@@ -358,7 +358,7 @@ static enum dbos_err drop_table(struct dbos_runner *runner, const struct dbos_as
     if (def != NULL) {
         return dbos_txn_drop_table(runner->run->txn, def->id, runner->info);
     }
-    if (dbos_catalog_index(catalog, name->name, &index) != NULL) {
+    if (dbos_catalog_index(catalog, name->schema, name->name, &index) != NULL) {
         (void)dbos_fail(runner->info, DBOS_ERR_WRONG_OBJECT_TYPE, "\"%s\" is not a table",
                         name->name);
         dbos_err_hint(runner->info, "Use DROP INDEX to remove an index.");
@@ -497,7 +497,7 @@ static enum dbos_err drop_index(struct dbos_runner *runner, const struct dbos_as
     uint32_t number = 0;
     struct dbos_index_def indexes[DBOS_INDEXES_MAX];
     const struct dbos_table_def *def =
-        dbos_catalog_index(dbos_txn_catalog(runner->run->txn), name->name, &number);
+        dbos_catalog_index(dbos_txn_catalog(runner->run->txn), name->schema, name->name, &number);
     if (def == NULL) {
         return no_index(runner, name, if_exists);
     }

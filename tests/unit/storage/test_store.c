@@ -125,8 +125,8 @@ Test(storage_catalog, a_change_makes_a_new_snapshot_and_leaves_the_old_one) {
     cr_expect_eq(dbos_catalog_table(c[2], NULL, "first"), first);
     cr_expect_eq(dbos_catalog_table(c[3], NULL, "first"), redefined);
     cr_expect_eq(c[3]->table_count, c[2]->table_count);
-    cr_expect_null(dbos_catalog_index(c[2], "first_v", &position));
-    cr_expect_eq(dbos_catalog_index(c[3], "first_v", &position), redefined);
+    cr_expect_null(dbos_catalog_index(c[2], NULL, "first_v", &position));
+    cr_expect_eq(dbos_catalog_index(c[3], NULL, "first_v", &position), redefined);
     cr_expect_eq(position, 1);
     cr_expect_null(dbos_catalog_procedure(c[3], "p"));
     cr_expect_eq(dbos_catalog_procedure(c[4], "p"), p);
@@ -267,6 +267,30 @@ static enum dbos_err run_operation(struct fixture *f, uint32_t n) {
     }
 }
 enum { OPERATIONS = 6 };
+
+Test(storage_store, what_a_transaction_has_changed_is_published_when_it_ends) {
+    struct fixture f;
+    set_up(&f, 2);
+    for (int kept = 0; kept <= 1; kept++) {
+        struct dbos_catalog *before = dbos_store_catalog_ref(f.store);
+        dbos_store_track_ddl(f.store);
+        cr_assert_eq(dbos_store_create_table(f.store, f.first, NULL), DBOS_OK);
+        cr_expect_neq(dbos_store_catalog(f.store), before, "the transaction sees it");
+        struct dbos_catalog *during = dbos_store_catalog_ref(f.store);
+        cr_expect_eq(during, before, "nobody else does");
+        if (kept == 0) {
+            dbos_store_undo_ddl(f.store);
+        }
+        dbos_store_keep_ddl(f.store);
+        struct dbos_catalog *after = dbos_store_catalog_ref(f.store);
+        cr_expect_eq(after, dbos_store_catalog(f.store));
+        cr_expect_eq(dbos_catalog_table(after, NULL, "first") != NULL, kept == 1);
+        dbos_catalog_unref(before);
+        dbos_catalog_unref(during);
+        dbos_catalog_unref(after);
+    }
+    tear_down(&f);
+}
 
 Test(storage_store, ddl_is_undone_without_memory_to_exactly_what_was) {
     struct fixture f;
