@@ -21,6 +21,7 @@ enum {
     ORPHAN_MS = 60000, /* pieces whose task never shows up */
     RESULT_BYTES_MAX = 64 * 1024 * 1024,
     TICK_MS = 100,
+    STARVED_MAX = 5, /* results of a task that found no memory, before it has failed */
     RESULT_TIMEOUT_US = 30 * 1000 * 1000, /* of a result procedure; past it the task has failed */
 };
 
@@ -38,6 +39,7 @@ struct task {
     uint32_t piece_room;
     uint32_t have;
     uint16_t attempt;
+    uint16_t starved;
     uint64_t epoch; /* of the connection that it was sent over */
     uint64_t since_ns;
     uint64_t retry_ns;
@@ -390,6 +392,29 @@ static void fail_task(struct dbos_dispatcher *d, struct task *task, const char *
     finish(d, task, outcome);
 }
 
+static void retry_task(struct dbos_dispatcher *d, struct task *task, uint64_t now_ns) {
+    uint32_t tries = (uint32_t)task->attempt + task->starved;
+    uint32_t doublings = tries < 8 ? tries : 8;
+    uint64_t wait_ms = (uint64_t)RETRY_MS_MIN << doublings;
+    leave_worker(d, task);
+    task->state = TASK_READY;
+    task->retry_ns = now_ns + (wait_ms < RETRY_MS_MAX ? wait_ms : RETRY_MS_MAX) * 1000000;
+    atomic_fetch_add(&d->stat_retried, 1);
+}
+
+/* Memory may be there later; the worker computes the result once more (a task is stateless). */
+static bool starve(struct dbos_dispatcher *d, struct dbos_task_outcome *outcome) {
+    struct task *task = find_task(d, outcome->task_id);
+    if (outcome->request.outcome != DBOS_ERR_NOMEM || task == NULL ||
+        task->starved >= STARVED_MAX) {
+        return false;
+    }
+    task->starved++;
+    give_outcome(d, outcome);
+    retry_task(d, task, d->env->ops->mono_ns(d->env));
+    return true;
+}
+
 /* A result procedure that can not run on the task's partition runs under the barrier; one that
  * aborts leaves the task failed with its message. */
 static bool try_again(struct dbos_dispatcher *d, struct dbos_task_outcome *outcome) {
@@ -415,7 +440,7 @@ static bool try_again(struct dbos_dispatcher *d, struct dbos_task_outcome *outco
 static void accept_finished(struct dbos_dispatcher *d, struct message *message) {
     struct dbos_task_outcome *outcome = message->outcome;
     dbos_give(d->alloc, message);
-    if (outcome->request.outcome != DBOS_OK && try_again(d, outcome)) {
+    if (outcome->request.outcome != DBOS_OK && (starve(d, outcome) || try_again(d, outcome))) {
         return;
     }
     atomic_fetch_add(outcome->failed ? &d->stat_failed : &d->stat_done, 1);
@@ -491,15 +516,6 @@ static void send_task(struct dbos_dispatcher *d, struct task *task, uint64_t now
     atomic_fetch_add(&d->stat_sent, 1);
 }
 
-static void retry_task(struct dbos_dispatcher *d, struct task *task, uint64_t now_ns) {
-    uint32_t doublings = task->attempt < 8 ? task->attempt : 8;
-    uint64_t wait_ms = (uint64_t)RETRY_MS_MIN << doublings;
-    leave_worker(d, task);
-    task->state = TASK_READY;
-    task->retry_ns = now_ns + (wait_ms < RETRY_MS_MAX ? wait_ms : RETRY_MS_MAX) * 1000000;
-    atomic_fetch_add(&d->stat_retried, 1);
-}
-
 static void check_task(struct dbos_dispatcher *d, struct task *task, uint64_t now_ns) {
     if (!task->known) {
         if (now_ns - task->since_ns > (uint64_t)ORPHAN_MS * 1000000) {
@@ -512,7 +528,7 @@ static void check_task(struct dbos_dispatcher *d, struct task *task, uint64_t no
     if (task->state == TASK_FINISHING) {
         return;
     }
-    if (left_us(d, task) == 0) {
+    if (left_us(d, task) == 0 && now_ns >= task->retry_ns) {
         fail_task(d, task, "the task missed its deadline");
         return;
     }

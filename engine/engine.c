@@ -280,6 +280,11 @@ uint64_t dbos_engine_catalog_version(struct dbos_engine *engine) {
     return version;
 }
 
+uint64_t dbos_engine_definitions_gate(const struct dbos_engine *engine) {
+    bool waits = engine->options.durability != DBOS_DURABILITY_ASYNC;
+    return waits ? dbos_log_barrier_position(engine->log) : 0;
+}
+
 uint64_t dbos_engine_take_session_id(struct dbos_engine *engine) {
     return atomic_fetch_add(&engine->next_session, 1);
 }

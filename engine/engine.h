@@ -43,6 +43,9 @@ struct dbos_procs *dbos_engine_procs(struct dbos_engine *engine);
 /* The published catalogue, with a reference for the caller. */
 struct dbos_catalog *dbos_engine_catalog_ref(struct dbos_engine *engine);
 uint64_t dbos_engine_catalog_version(struct dbos_engine *engine);
+/* What tells a client of that catalogue, errors too, must wait for this position (decision 3).
+ * 0 = nothing to wait for. */
+uint64_t dbos_engine_definitions_gate(const struct dbos_engine *engine);
 /* Sessions are numbered over the life of the database. */
 uint64_t dbos_engine_take_session_id(struct dbos_engine *engine);
 

@@ -52,10 +52,14 @@ static void init_run(struct execution *x) {
         .procs = x->engine->procs,
         .user = request->session->user,
         .cancel = &request->cancel,
-        .deadline_ns =
-            request->timeout_us == 0 ? 0 : env->ops->mono_ns(env) + request->timeout_us * 1000,
         .env = env,
     };
+}
+
+static void start_clock(struct execution *x) {
+    struct dbos_env *env = x->engine->env;
+    uint64_t timeout_us = x->request->timeout_us;
+    x->run.deadline_ns = timeout_us == 0 ? 0 : env->ops->mono_ns(env) + timeout_us * 1000;
 }
 
 /* The record names the version that runs, not the one that the request was planned for. */
@@ -226,9 +230,31 @@ static enum dbos_err run_script(struct execution *x, struct dbos_errinfo *info) 
     return DBOS_OK;
 }
 
+static bool is_given_up(void *arg) {
+    const struct execution *x = arg;
+    uint32_t counter = 0;
+    return dbos_run_poll(&x->run, &counter, NULL) != DBOS_OK;
+}
+
+/* The one place where a partition, or the barrier with all of them, waits for the disk: memory
+ * would grow without a bound behind a stalled one. A client may give up meanwhile; a task's result
+ * must not fail because the disk is slow, so that its time begins behind the wait. */
+static void wait_for_log(struct execution *x) {
+    bool is_client = x->request->kind != DBOS_REQUEST_TASK;
+    if (is_client) {
+        start_clock(x);
+    }
+    dbos_log_wait_room(x->engine->log, is_client ? is_given_up : NULL, x);
+    if (!is_client) {
+        start_clock(x);
+    }
+}
+
 static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
-    if (atomic_load_explicit(&x->request->cancel, memory_order_relaxed) != 0) {
-        return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
+    uint32_t counter = 0;
+    enum dbos_err err = dbos_run_poll(&x->run, &counter, info);
+    if (err != DBOS_OK) {
+        return err;
     }
     switch (x->request->kind) {
     case DBOS_REQUEST_STATEMENTS:
@@ -319,10 +345,8 @@ void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
-    /* The one place where a partition, or the barrier with all of them, waits for the disk: memory
-     * would grow without a bound behind a stalled one. */
-    dbos_log_wait_room(engine->log);
     init_run(&x);
+    wait_for_log(&x);
     describe_call(&x, &call);
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "engine/wire.h"
+
 enum { COLUMN_KEY, COLUMN_USERNAME, COLUMN_DIGEST, COLUMN_REPLY, COLUMN_COMMITTED, COLUMNS };
 
 static struct dbos_datum key_datum(const char *key) {
@@ -13,6 +15,16 @@ uint32_t dbos_idempotency_slot(const char *key) {
     return dbos_slot_of(&datum);
 }
 
+/* All text can be said in several ways: none, 0 for all, one 0 each. */
+static bool is_all_text(const struct dbos_request_statement *statement) {
+    for (uint32_t i = 0; i < statement->format_count; i++) {
+        if (statement->formats[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* What was asked: the statements' texts, their parameters and the result formats. */
 static enum dbos_err put_request(const struct dbos_request *request, struct dbos_buf *buf,
                                  struct dbos_errinfo *info) {
@@ -22,7 +34,8 @@ static enum dbos_err put_request(const struct dbos_request *request, struct dbos
         for (uint32_t p = 0; p < statement->parameter_count; p++) {
             dbos_datum_put(buf, &statement->parameters[p], false);
         }
-        dbos_buf_put_sized(buf, statement->formats, statement->format_count * sizeof(int16_t));
+        uint32_t format_count = is_all_text(statement) ? 0 : statement->format_count;
+        dbos_buf_put_sized(buf, statement->formats, format_count * sizeof(int16_t));
     }
     if (request->script != NULL) {
         for (uint32_t i = 0; i < dbos_script_count(request->script); i++) {
@@ -46,6 +59,56 @@ static enum dbos_err request_digest(const struct dbos_request *request, struct d
     }
     dbos_buf_fini(&buf);
     return err;
+}
+
+/* -- the reply as it is kept --------------------------------------------------------------------
+ * With the RowDescription of each statement, so that a retry may come by either protocol: the
+ * simple one shows them, the extended one has told of them by Describe. */
+
+static bool wants_descriptions(const struct dbos_request *request) {
+    return request->kind != DBOS_REQUEST_STATEMENTS || request->statement_count == 0 ||
+           request->statements[0].describe;
+}
+
+static void put_description(const struct dbos_request_statement *statement, struct dbos_buf *out) {
+    const struct dbos_result_column *columns = NULL;
+    uint32_t count = dbos_plan_columns(statement->plan, &columns);
+    if (count != 0) {
+        dbos_wire_put_row_description(out, columns, count, statement->formats,
+                                      statement->format_count);
+    }
+}
+
+/* Each statement's reply ends with one CommandComplete or EmptyQueryResponse. */
+static void keep_reply(const struct dbos_request *request, size_t start, struct dbos_buf *out) {
+    const struct dbos_buf *reply = &request->reply;
+    size_t at = start;
+    if (wants_descriptions(request)) {
+        dbos_buf_put(out, reply->data + start, reply->size_bytes - start);
+        return;
+    }
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        uint8_t type = 0;
+        put_description(&request->statements[i], out);
+        while (at < reply->size_bytes && type != 'C' && type != 'I') {
+            size_t end = dbos_wire_message_end(reply, at);
+            type = reply->data[at];
+            dbos_buf_put(out, reply->data + at, end - at);
+            at = end;
+        }
+    }
+}
+
+static void replay_reply(struct dbos_request *request, struct dbos_bytes kept) {
+    struct dbos_buf all = {.data = (uint8_t *)(uintptr_t)kept.data, .size_bytes = kept.size_bytes};
+    bool all_of_it = wants_descriptions(request);
+    for (size_t at = 0; at < all.size_bytes;) {
+        size_t end = dbos_wire_message_end(&all, at);
+        if (all_of_it || all.data[at] != 'T') {
+            dbos_buf_put(&request->reply, all.data + at, end - at);
+        }
+        at = end;
+    }
 }
 
 static struct dbos_row *find_key(const struct dbos_run *run, const struct dbos_datum *key,
@@ -93,25 +156,24 @@ enum dbos_err dbos_idempotency_begin(const struct dbos_run *run, struct dbos_req
         return err;
     }
     struct dbos_datum reply = dbos_row_column(def, row, COLUMN_REPLY);
-    dbos_buf_put(&request->reply, reply.bytes.data, reply.bytes.size_bytes);
+    replay_reply(request, reply.bytes);
     *out_replayed = !request->reply.failed;
     return request->reply.failed ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the reply")
                                  : DBOS_OK;
 }
 
-enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_request *request,
-                                   size_t reply_start, struct dbos_errinfo *info) {
-    if (request->idempotency_key == NULL) {
-        return DBOS_OK;
+static enum dbos_err insert_key(const struct dbos_run *run, const struct dbos_request *request,
+                                const struct dbos_buf *kept, struct dbos_errinfo *info) {
+    struct dbos_hash128 digest;
+    if (kept->failed) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for an idempotency key");
     }
-    size_t reply_bytes = request->reply.size_bytes - reply_start;
-    if (reply_bytes > DBOS_COLUMN_BYTES_MAX) {
+    if (kept->size_bytes > DBOS_COLUMN_BYTES_MAX) {
         return dbos_fail(
             info, DBOS_ERR_LIMIT,
             "the reply to a call with an idempotency key is %zu bytes: the limit is %d",
-            reply_bytes, DBOS_COLUMN_BYTES_MAX);
+            kept->size_bytes, DBOS_COLUMN_BYTES_MAX);
     }
-    struct dbos_hash128 digest;
     enum dbos_err err = request_digest(request, &digest, info);
     if (err != DBOS_OK) {
         return err;
@@ -120,9 +182,21 @@ enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_reque
     datums[COLUMN_KEY] = key_datum(request->idempotency_key);
     datums[COLUMN_USERNAME] = dbos_datum_bytes(DBOS_TYPE_TEXT, run->user, strlen(run->user));
     datums[COLUMN_DIGEST] = dbos_datum_bytes(DBOS_TYPE_BYTEA, &digest, sizeof digest);
-    datums[COLUMN_REPLY] =
-        dbos_datum_bytes(DBOS_TYPE_BYTEA, request->reply.data + reply_start, reply_bytes);
+    datums[COLUMN_REPLY] = dbos_datum_bytes(DBOS_TYPE_BYTEA, kept->data, kept->size_bytes);
     datums[COLUMN_COMMITTED] = dbos_datum_int(DBOS_TYPE_INT8, dbos_txn_now_us(run->txn));
     struct dbos_row *row = NULL;
     return dbos_txn_insert(run->txn, DBOS_TABLE_IDEMPOTENCY, datums, &row, info);
+}
+
+enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_request *request,
+                                   size_t reply_start, struct dbos_errinfo *info) {
+    if (request->idempotency_key == NULL) {
+        return DBOS_OK;
+    }
+    struct dbos_buf kept;
+    dbos_buf_init(&kept, request->reply.alloc);
+    keep_reply(request, reply_start, &kept);
+    enum dbos_err err = insert_key(run, request, &kept, info);
+    dbos_buf_fini(&kept);
+    return err;
 }

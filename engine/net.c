@@ -466,6 +466,7 @@ static void *net_main(void *arg) {
     }
     atomic_store(&net->draining, 1);
     for (struct connection *at = net->connections; at != NULL; at = at->next) {
+        dbos_session_cancel_all(at->session); /* they had the time of the drain */
         disconnect(at);
     }
     while (net->connections != NULL) {

@@ -79,14 +79,18 @@ bool dbos_session_wants_input(const struct dbos_session *session) {
            (is_open || !is_full);
 }
 
+void dbos_session_cancel_all(struct dbos_session *session) {
+    for (struct dbos_execution *at = session->flying; at != NULL; at = at->next) {
+        atomic_store_explicit(&at->request.cancel, 1, memory_order_relaxed);
+    }
+}
+
 bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_t key) {
     if (session->state != DBOS_SESSION_READY || session->key != key ||
         ((uint32_t)session->id & INT32_MAX) != process) {
         return false;
     }
-    for (struct dbos_execution *at = session->flying; at != NULL; at = at->next) {
-        atomic_store_explicit(&at->request.cancel, 1, memory_order_relaxed);
-    }
+    dbos_session_cancel_all(session);
     return true;
 }
 

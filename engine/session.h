@@ -68,6 +68,8 @@ uint32_t dbos_session_in_flight(const struct dbos_session *session);
 void dbos_session_end(struct dbos_session *session, const struct dbos_errinfo *why);
 /* Cancel what is under way, if the key is right. */
 bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_t key);
+/* The node stops: cancel what is under way, whoever waits for it. */
+void dbos_session_cancel_all(struct dbos_session *session);
 /* The client has gone: cancel nothing, but take no more input and drop all replies. */
 void dbos_session_abandon(struct dbos_session *session);
 void *dbos_session_owner(struct dbos_session *session);

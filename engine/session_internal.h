@@ -73,8 +73,9 @@ struct dbos_unit {
     struct dbos_buf bytes;
     struct dbos_execution *execution; /* NULL: bytes alone */
     uint32_t statement;
-    uint32_t rows_max; /* Execute's limit; 0 = none */
-    bool is_sync;      /* an error before it drops nothing from here on */
+    uint32_t rows_max;      /* Execute's limit; 0 = none */
+    bool is_sync;           /* an error before it drops nothing from here on */
+    uint64_t gate_position; /* the bytes leave when this is durable */
 };
 
 struct dbos_portal {
@@ -124,8 +125,9 @@ struct dbos_session {
     struct dbos_unit *first;
     struct dbos_unit *last;
     uint32_t unit_count;
-    bool is_dropping;     /* replies: until the next unit that is a Sync */
-    struct dbos_buf lost; /* takes what is written when there is no memory for a unit */
+    bool is_dropping;       /* replies: until the next unit that is a Sync */
+    uint64_t gate_position; /* of the newest definitions that a statement was planned with */
+    struct dbos_buf lost;   /* takes what is written when there is no memory for a unit */
 
     bool is_skipping;               /* messages: until the next Sync */
     struct dbos_execution *group;   /* open: executed, not submitted */

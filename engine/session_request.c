@@ -227,7 +227,7 @@ static void finish_with(struct dbos_session *session, struct dbos_execution *exe
                         enum dbos_err err) {
     struct dbos_request *request = &execution->request;
     request->outcome = err;
-    request->gate_position = 0;
+    request->gate_position = session->gate_position;
     dbos_buf_reset(&request->reply);
     dbos_wire_put_error(&request->reply, "ERROR", &request->error);
     execution->is_done = true;

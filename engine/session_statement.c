@@ -94,6 +94,9 @@ static enum dbos_err make_plan(struct dbos_session *session, const struct dbos_p
         dbos_plan_make(session->alloc, catalog, dbos_engine_procs(engine), prepared->script,
                        prepared->statement, prepared->hints, prepared->declared_count, out, info);
     dbos_catalog_unref(catalog);
+    /* What the client is told of it, an error too, may show definitions that are still on their way
+     * to the disk. */
+    session->gate_position = dbos_engine_definitions_gate(engine);
     return err;
 }
 

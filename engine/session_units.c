@@ -21,6 +21,7 @@ static struct dbos_unit *take_unit(struct dbos_session *session) {
     unit->next = NULL;
     unit->execution = NULL;
     unit->is_sync = false;
+    unit->gate_position = 0;
     return unit;
 }
 
@@ -82,7 +83,11 @@ struct dbos_buf *dbos_session_bytes(struct dbos_session *session) {
     if (unit == NULL || unit->execution != NULL) {
         unit = append_unit(session);
     }
-    return unit == NULL ? &session->lost : &unit->bytes;
+    if (unit == NULL) {
+        return &session->lost;
+    }
+    unit->gate_position = session->gate_position;
+    return &unit->bytes;
 }
 
 void dbos_session_put_result(struct dbos_session *session, struct dbos_execution *execution,
@@ -115,14 +120,6 @@ void dbos_session_put_ready(struct dbos_session *session) {
 /* -- parts of a reply ---------------------------------------------------------------------------
  */
 
-/* The end of the message at `at`. Replies are our own: what is not well-formed is a bug. */
-static size_t message_end(const struct dbos_buf *reply, size_t at) {
-    DBOS_CHECK(reply->size_bytes - at >= 5);
-    size_t length = __builtin_bswap32(dbos_load_u32(reply->data + at + 1));
-    DBOS_CHECK(length >= 4 && length <= reply->size_bytes - at - 1);
-    return at + 1 + length;
-}
-
 void dbos_execution_split(struct dbos_execution *execution) {
     const struct dbos_buf *reply = &execution->request.reply;
     uint32_t count = execution->request.statement_count;
@@ -137,7 +134,7 @@ void dbos_execution_split(struct dbos_execution *execution) {
         uint8_t type = 0;
         while (at < reply->size_bytes && type != 'C' && type != 'I') {
             type = reply->data[at];
-            at = message_end(reply, at);
+            at = dbos_wire_message_end(reply, at);
         }
         execution->ends[i] = at;
     }
@@ -173,11 +170,11 @@ static void put_slice(struct dbos_execution *execution, const struct dbos_unit *
     size_t at = start;
     uint64_t rows = 0;
     while (at < end && reply->data[at] == 'T') {
-        at = message_end(reply, at);
+        at = dbos_wire_message_end(reply, at);
     }
     size_t rows_start = at;
     while (at < end && reply->data[at] == 'D' && (unit->rows_max == 0 || rows < unit->rows_max)) {
-        at = message_end(reply, at);
+        at = dbos_wire_message_end(reply, at);
         rows++;
     }
     bool is_suspended = unit->rows_max != 0 && rows == unit->rows_max;
@@ -198,7 +195,7 @@ static void put_slice(struct dbos_execution *execution, const struct dbos_unit *
 static void put_columns(const struct dbos_execution *execution, struct dbos_buf *out) {
     const struct dbos_buf *reply = &execution->request.reply;
     if (reply->size_bytes != 0 && reply->data[0] == 'T') {
-        dbos_buf_put(out, reply->data, message_end(reply, 0));
+        dbos_buf_put(out, reply->data, dbos_wire_message_end(reply, 0));
     } else {
         dbos_wire_put_no_data(out);
     }
@@ -235,6 +232,9 @@ void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct
             continue;
         }
         session->is_dropping = false;
+        if (unit->gate_position > durable) {
+            return;
+        }
         out->failed = out->failed || unit->bytes.failed;
         dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
         dbos_buf_reset(&unit->bytes);

@@ -32,6 +32,13 @@ static enum dbos_wire_frame frame(const void *data, size_t size_bytes, size_t he
     return DBOS_WIRE_WHOLE;
 }
 
+size_t dbos_wire_message_end(const struct dbos_buf *reply, size_t at) {
+    DBOS_CHECK(reply->size_bytes - at >= 5);
+    size_t length = __builtin_bswap32(dbos_load_u32(reply->data + at + 1));
+    DBOS_CHECK(length >= 4 && length <= reply->size_bytes - at - 1);
+    return at + 1 + length;
+}
+
 enum dbos_wire_frame dbos_wire_next(const void *data, size_t size_bytes,
                                     struct dbos_wire_message *out, size_t *out_needed) {
     return frame(data, size_bytes, 1, 4, DBOS_WIRE_MESSAGE_BYTES_MAX, out, out_needed);

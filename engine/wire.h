@@ -34,6 +34,8 @@ struct dbos_wire_message {
 /* The message at the start of `data`. *out_needed is set for PARTIAL; *out for WHOLE. */
 enum dbos_wire_frame dbos_wire_next(const void *data, size_t size_bytes,
                                     struct dbos_wire_message *out, size_t *out_needed);
+/* Where the message at `at` of a reply of our own ends; what is not well-formed there is a bug. */
+size_t dbos_wire_message_end(const struct dbos_buf *reply, size_t at);
 /* The first packets of a connection have no type byte. */
 enum dbos_wire_frame dbos_wire_next_startup(const void *data, size_t size_bytes,
                                             struct dbos_wire_message *out, size_t *out_needed);

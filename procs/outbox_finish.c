@@ -140,6 +140,9 @@ static enum dbos_err pinned_procedure(const struct dbos_run *run, struct dbos_ta
         const struct dbos_procedure_info *newest =
             dbos_catalog_procedure_by_id(dbos_txn_catalog(run->txn), id);
         *out = newest == NULL ? NULL : dbos_procs_find(run->procs, id, newest->version);
+        if (*out != NULL) {
+            dbos_txn_set_procedure(run->txn, id, newest->version, false);
+        }
     }
     if (*out == NULL) {
         return dbos_fail(info, DBOS_ERR_UNDEFINED_FUNCTION,

@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "txn/log_internal.h"
 
+enum { ROOM_POLL_US = 1000 };
+
 /* --- opening and closing --------------------------------------------------------------------- */
 
 static enum dbos_err make_directories(struct dbos_log *log, struct dbos_errinfo *info) {
@@ -151,19 +153,16 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry) {
     dbos_queue_push(&log->queue, &entry->node);
 }
 
-void dbos_log_wait_room(struct dbos_log *log) {
+void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg) {
     uint64_t bytes = atomic_load_explicit(&log->in_flight_bytes, memory_order_relaxed);
     if (bytes <= log->in_flight_bytes_max) {
         return;
     }
     (void)atomic_fetch_add(&log->room_waits, 1);
-    (void)atomic_fetch_add(&log->waiters, 1);
-    (void)pthread_mutex_lock(&log->lock);
-    while (atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max) {
-        (void)pthread_cond_wait(&log->moved, &log->lock);
+    while (atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max &&
+           (gives_up == NULL || !gives_up(arg))) {
+        log->env->ops->sleep_us(log->env, ROOM_POLL_US);
     }
-    (void)pthread_mutex_unlock(&log->lock);
-    (void)atomic_fetch_sub(&log->waiters, 1);
 }
 
 /* --- what is durable ------------------------------------------------------------------------- */

@@ -115,10 +115,11 @@ uint64_t dbos_log_last_position(const struct dbos_log *log);
 void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
 /* Back-pressure, before a transaction begins: returns at once while what was appended and is not
  * written yet holds at most in_flight_bytes_max (one relaxed load), else sleeps until the log
- * thread has caught up. Never between begin and commit: what a transaction appends may pass the
- * bound, by one record for each thread. The log thread waits for no one who waits here, so that
- * this ends whenever the disk goes on. */
-void dbos_log_wait_room(struct dbos_log *log);
+ * thread has caught up, or until `gives_up` (asked every few ms; may be NULL: never) says so. Never
+ * between begin and commit: what a transaction appends may pass the bound, by one record for each
+ * thread. The log thread waits for no one who waits here, so that this ends whenever the disk goes
+ * on. */
+void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg);
 
 /* Everything up to here is durable (async: is written and may be lost in a power cut). */
 uint64_t dbos_log_durable(const struct dbos_log *log);

@@ -674,6 +674,20 @@ Test(wire_clients, an_idle_client_hears_that_the_node_stops) {
     wire_node_stop(&node);
 }
 
+Test(wire_clients, a_stop_ends_a_statement_that_has_no_time_limit) {
+    struct wire_node node;
+    struct wire_client client;
+    start(&node, 0);
+    wire_begin(&client, &node);
+    wire_put_query(&client, "set statement_timeout = 0");
+    expect_reply(&client, 'Z', 1, "C(SET) Z");
+    wire_put_query(&client, "select count(*) from generate_series(1, 1000000000000) as i");
+    wire_send(&client);
+    (void)usleep(100000);
+    wire_node_stop(&node); /* SIGTERM, and it must come to an end */
+    wire_close(&client);
+}
+
 /* The key goes with the next transaction, once. */
 Test(wire_clients, an_idempotency_key_makes_a_retry_give_the_first_answer) {
     struct wire_node node;
@@ -689,6 +703,46 @@ Test(wire_clients, an_idempotency_key_makes_a_retry_give_the_first_answer) {
     expect_error(conn, "set local dbos.idempotency_key = 'k1'; insert into t values (51, 'x')",
                  "22023");
     expect_value(conn, "select count(*) from t", "11");
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
+
+/* The extended protocol describes rows on its own, the simple one with the reply. */
+Test(wire_clients, a_retry_may_come_by_the_other_protocol) {
+    static const char *const kinds[] = {"set local dbos.idempotency_key = 'a'",
+                                        "set local dbos.idempotency_key = 'b'"};
+    struct wire_node node;
+    start(&node, 0);
+    PGconn *conn = connect_to(&node, "");
+    make_table(conn);
+    for (int first = 0; first < 2; first++) {
+        for (int i = 0; i < 2; i++) {
+            expect_command(conn, kinds[first], "SET");
+            PGresult *result = first == i ? PQexec(conn, "select b from t where a = 1")
+                                          : PQexecParams(conn, "select b from t where a = 1", 0,
+                                                         NULL, NULL, NULL, NULL, 0);
+            cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s", PQerrorMessage(conn));
+            cr_expect_eq(PQntuples(result), 1);
+            cr_expect_eq(PQnfields(result), 1);
+            cr_expect_str_eq(PQgetvalue(result, 0, 0), "row 1");
+            PQclear(result);
+        }
+        expect_value(conn, "select count(*) from dbos.idempotency", first == 0 ? "1" : "2");
+    }
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
+
+Test(wire_clients, a_table_may_have_the_name_of_one_of_the_systems) {
+    struct wire_node node;
+    start(&node, 0);
+    PGconn *conn = connect_to(&node, "");
+    expect_command(conn, "create table task (id int primary key)", "CREATE TABLE");
+    expect_command(conn, "insert into task values (7)", "INSERT 0 1");
+    expect_value(conn, "select id from task", "7");
+    expect_value(conn, "select count(*) from dbos.task", "0");
+    expect_error(conn, "create table x (id int, constraint task_pkey primary key (id))", "42P07");
+    expect_command(conn, "drop table task", "DROP TABLE");
     PQfinish(conn);
     wire_node_stop(&node);
 }

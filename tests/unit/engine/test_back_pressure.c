@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "engine/engine_internal.h"
-#include "tests/support/env_fault.c"
+#include "tests/support/env_fault.h"
 
 TestSuite(engine_back_pressure, .timeout = 120);
 
