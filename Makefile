@@ -30,7 +30,7 @@ test:
 
 bench: build
 	@scripts/setup.sh bench
-	@bench/run.sh
+	@bench/all.sh
 
 fuzz:
 	@scripts/setup.sh test

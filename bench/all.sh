@@ -14,7 +14,9 @@ bin=$PWD/build/bin
 out=$PWD/bench/results/$(date -u +%Y%m%d-%H%M%S)
 mkdir -p "$out"
 export RESULTS=$out/vote.jsonl
-work=$(mktemp -d "${TMPDIR:-/tmp}/dbosd-bench.XXXXXX")
+# The peers' helpers repeat a run when strangers used the machine. They know theirs by name: all.sh, and
+# whatever has dbosd-peers in its command line (dbos-archiver by this directory).
+work=$(mktemp -d "${TMPDIR:-/tmp}/dbosd-peers-bench.XXXXXX")
 node=
 stop_node() {
     [ -z "$node" ] || { kill -TERM "$node" 2>/dev/null || true; wait "$node" 2>/dev/null || true; }
