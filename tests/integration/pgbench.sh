@@ -5,8 +5,8 @@
 . "$(dirname "${BASH_SOURCE[0]}")/node.sh"
 command -v psql >/dev/null || skip "there is no psql here"
 # Not by PATH: Debian's wrapper is there without the program.
-pgbench=$(ls /usr/lib/postgresql/*/bin/pgbench 2>/dev/null | tail -n 1 || true)
-[ -n "$pgbench" ] || skip "there is no pgbench here (Debian: postgresql-contrib or postgresql-15)"
+pgbench=$(ls third_party/pgbench/pgbench /usr/lib/postgresql/*/bin/pgbench 2>/dev/null | tail -n 1 || true)
+[ -n "$pgbench" ] || skip "there is no pgbench here (scripts/setup.sh test fetches it)"
 transactions=200
 clients=4
 
