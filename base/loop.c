@@ -1,6 +1,7 @@
 #include "base/loop.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "base/loop_internal.h"
 
@@ -97,6 +98,15 @@ void dbos_loop_send(struct dbos_loop *loop, struct dbos_loop_op *op, int file, c
     op->data = (void *)(uintptr_t)data; /* only read from */
     op->size_bytes = size_bytes;
     start(loop, op, DBOS_LOOP_SEND, file);
+}
+
+bool dbos_loop_send_now(int file, const void *data, size_t size_bytes, size_t *out_sent) {
+    ssize_t sent = 0;
+    do {
+        sent = send(file, data, size_bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    *out_sent = sent > 0 ? (size_t)sent : 0;
+    return sent > 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS;
 }
 
 void dbos_loop_watch(struct dbos_loop *loop, struct dbos_loop_op *op, int file) {

@@ -58,6 +58,10 @@ void dbos_loop_recv(struct dbos_loop *loop, struct dbos_loop_op *op, int file, v
 /* Send; fewer bytes than asked for may have left. */
 void dbos_loop_send(struct dbos_loop *loop, struct dbos_loop_op *op, int file, const void *data,
                     size_t size_bytes);
+/* Send what the socket takes at once: nearly always everything, for one system call and no event.
+ * False: the connection is lost. */
+bool dbos_loop_send_now(int file, const void *data, size_t size_bytes,
+                        size_t *out_sent) DBOS_MUST_USE;
 /* `done` is called whenever the eventfd was written, until canceled. Nobody else may read it. */
 void dbos_loop_watch(struct dbos_loop *loop, struct dbos_loop_op *op, int file);
 /* Ask an active operation to end: its `done` is still called, with what it did or -ECANCELED. No

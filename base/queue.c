@@ -52,6 +52,12 @@ void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node) {
     wake_sleeper(queue, AWAKE); /* may undo a WOKEN_EARLY: then the node is there to be seen */
 }
 
+void dbos_queue_push_quietly(struct dbos_queue *queue, struct dbos_queue_node *node) {
+    push_node(queue, node);
+}
+
+void dbos_queue_kick(struct dbos_queue *queue) { wake_sleeper(queue, AWAKE); }
+
 struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue) {
     struct dbos_queue_node *head = queue->head;
     struct dbos_queue_node *next = atomic_load_explicit(&head->next, memory_order_acquire);

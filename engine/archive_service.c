@@ -8,7 +8,7 @@
 #include "procs/sql/type_io.h"
 
 enum {
-    ADVANCE_US = 100000, /* how often the archiver hears how far the log is durable */
+    ADVANCE_US = 1000000, /* how often the archiver hears how far the log is durable */
     COLUMNS_MAX = DBOS_COLUMNS_MAX,
 };
 

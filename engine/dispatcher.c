@@ -66,7 +66,8 @@ struct dbos_dispatcher {
     struct dbos_env *env;
     int wake_fd;
     struct dbos_queue inbox;
-    struct message *held; /* not durable yet, ascending */
+    struct message *held;           /* not durable yet, ascending */
+    _Atomic uint64_t held_position; /* of the first of them; UINT64_MAX = none */
     struct task *buckets[TASK_BUCKETS];
     struct task *first;
     struct task *last;
@@ -270,7 +271,11 @@ void dbos_dispatcher_committed(struct dbos_dispatcher *d, const struct dbos_outb
     dbos_queue_push(&d->inbox, &message->node);
 }
 
-void dbos_dispatcher_wake(struct dbos_dispatcher *d) { dbos_queue_wake(&d->inbox); }
+void dbos_dispatcher_durable(struct dbos_dispatcher *d, uint64_t position) {
+    if (position >= atomic_load(&d->held_position)) {
+        dbos_queue_wake(&d->inbox);
+    }
+}
 
 static void give_message(struct dbos_dispatcher *d, struct message *message) {
     for (uint32_t i = 0; i < message->task_count; i++) {
@@ -301,13 +306,17 @@ static void accept_committed(struct dbos_dispatcher *d, struct message *message)
     dbos_give(d->alloc, message);
 }
 
-/* Nothing leaves the node before what it depends on is durable (decision 3). */
+/* Nothing leaves the node before what it depends on is durable (decision 3). What is waited for is
+ * announced before the watermark is looked at, so that no move of it is missed. */
 static void release_durable(struct dbos_dispatcher *d) {
+    atomic_store(&d->held_position, d->held == NULL ? UINT64_MAX : d->held->position);
     uint64_t durable = dbos_log_durable(d->engine->log);
     while (d->held != NULL && d->held->position <= durable) {
         struct message *message = d->held;
         d->held = message->next;
         accept_committed(d, message);
+        atomic_store(&d->held_position, d->held == NULL ? UINT64_MAX : d->held->position);
+        durable = dbos_log_durable(d->engine->log);
     }
 }
 
@@ -807,6 +816,7 @@ enum dbos_err dbos_dispatcher_start(struct dbos_engine *engine, struct dbos_disp
     d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     DBOS_CHECK(d->wake_fd >= 0);
     dbos_queue_init(&d->inbox, d->wake_fd);
+    atomic_init(&d->held_position, UINT64_MAX);
     struct dbos_assembler_options limits = {
         .bytes_max = RESULT_BYTES_MAX,
         .assemblies_max = 2 * IN_FLIGHT_MAX,

@@ -211,7 +211,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
 static void watermark_moved(void *arg) {
     struct dbos_engine *engine = arg;
     if (engine->dispatcher != NULL) {
-        dbos_dispatcher_wake(engine->dispatcher);
+        dbos_dispatcher_durable(engine->dispatcher, dbos_log_durable(engine->log));
     }
     if (engine->on_durable != NULL) {
         engine->on_durable(engine->on_durable_arg);
@@ -274,10 +274,7 @@ struct dbos_catalog *dbos_engine_catalog_ref(struct dbos_engine *engine) {
 }
 
 uint64_t dbos_engine_catalog_version(struct dbos_engine *engine) {
-    struct dbos_catalog *catalog = dbos_store_catalog_ref(engine->store);
-    uint64_t version = catalog->version;
-    dbos_catalog_unref(catalog);
-    return version;
+    return dbos_store_catalog_version(engine->store);
 }
 
 uint64_t dbos_engine_definitions_gate(const struct dbos_engine *engine) {
@@ -373,6 +370,28 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
         dbos_barrier_submit(engine, request);
     } else {
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
+    }
+}
+
+void dbos_engine_submitter_works(struct dbos_engine *engine) {
+    dbos_log_producer_works(engine->log);
+}
+
+void dbos_engine_submitter_rests(struct dbos_engine *engine) {
+    dbos_log_producer_rests(engine->log);
+}
+
+struct dbos_request *dbos_request_over(void) {
+    static struct dbos_request over; /* only its address counts */
+    return &over;
+}
+
+void dbos_engine_submit_after(struct dbos_engine *engine, struct dbos_request *request,
+                              struct dbos_request *previous) {
+    struct dbos_request *nothing = NULL;
+    if (!atomic_compare_exchange_strong(&previous->then, &nothing, request)) {
+        DBOS_CHECK(nothing == dbos_request_over());
+        dbos_engine_submit(engine, request);
     }
 }
 

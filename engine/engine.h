@@ -53,9 +53,18 @@ uint64_t dbos_engine_take_session_id(struct dbos_engine *engine);
  */
 enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request *request,
                                 struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Hand a routed request over. Requests of one session that are in flight together must have the
- * same partition: the session waits for on_done before it submits one that runs elsewhere. */
+/* Hand a routed request over. It runs behind what was submitted to the same place before. */
 void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request);
+/* Behind `previous`, wherever that runs; both on partitions. `previous` was submitted, its
+ * on_done() has not been taken notice of yet, and nothing else was put behind it. The partition
+ * that ends `previous` submits it: no thread waits. */
+void dbos_engine_submit_after(struct dbos_engine *engine, struct dbos_request *request,
+                              struct dbos_request *previous);
+
+/* Whoever submits says when it has more to do and when it has not, in pairs: see
+ * dbos_log_producer_works(). Any thread. */
+void dbos_engine_submitter_works(struct dbos_engine *engine);
+void dbos_engine_submitter_rests(struct dbos_engine *engine);
 
 /* Everything up to here is durable: replies gated at or below it may leave. */
 uint64_t dbos_engine_durable(struct dbos_engine *engine);

@@ -74,6 +74,9 @@ struct dbos_engine {
 void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request);
 
+/* What is in `then` of a request that has run. */
+struct dbos_request *dbos_request_over(void);
+
 /* partition.c */
 enum dbos_err dbos_partition_start(struct dbos_partition *partition,
                                    struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -13,6 +13,7 @@ struct execution {
     struct dbos_txn *txn;
     struct dbos_request *request;
     struct dbos_run run;
+    uint32_t polls;
     bool did_ddl;
     bool did_write; /* a statement that is not read-only ran */
 };
@@ -53,6 +54,7 @@ static void init_run(struct execution *x) {
         .user = request->session->user,
         .cancel = &request->cancel,
         .env = env,
+        .polls = &x->polls,
     };
 }
 
@@ -231,9 +233,10 @@ static enum dbos_err run_script(struct execution *x, struct dbos_errinfo *info) 
 }
 
 static bool is_given_up(void *arg) {
-    const struct execution *x = arg;
+    struct dbos_run run = ((const struct execution *)arg)->run;
     uint32_t counter = 0;
-    return dbos_run_poll(&x->run, &counter, NULL) != DBOS_OK;
+    run.polls = NULL; /* look at the clock each time */
+    return dbos_run_poll(&run, &counter, NULL) != DBOS_OK;
 }
 
 /* The one place where a partition, or the barrier with all of them, waits for the disk: memory

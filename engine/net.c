@@ -147,6 +147,15 @@ static size_t feed(struct connection *connection) {
 /* -- connections: out ---------------------------------------------------------------------------
  */
 
+/* Empty it, and keep its memory unless that is much. */
+static void give_large(struct connection *connection, struct dbos_buf *buf) {
+    if (buf->capacity_bytes > KEPT_BYTES_MAX) {
+        dbos_buf_fini(buf);
+        dbos_buf_init(buf, connection->net->session_alloc);
+    }
+    dbos_buf_reset(buf);
+}
+
 static void send_rest(struct connection *connection) {
     dbos_loop_send(connection->net->loop, &connection->send, connection->file,
                    connection->sending.data + connection->sent_bytes,
@@ -164,11 +173,7 @@ static void sent(struct dbos_loop_op *op, int32_t result) {
         send_rest(connection);
         return;
     }
-    if (connection->sending.capacity_bytes > KEPT_BYTES_MAX) {
-        dbos_buf_fini(&connection->sending);
-        dbos_buf_init(&connection->sending, connection->net->session_alloc);
-    }
-    dbos_buf_reset(&connection->sending);
+    give_large(connection, &connection->sending);
     connection->sent_bytes = 0;
     mark_dirty(connection);
 }
@@ -183,10 +188,20 @@ static void flush(struct connection *connection) {
     if (connection->send.is_active || connection->out.size_bytes == 0) {
         return;
     }
+    size_t sent_bytes = 0;
+    if (!dbos_loop_send_now(connection->file, connection->out.data, connection->out.size_bytes,
+                            &sent_bytes)) {
+        disconnect(connection);
+        return;
+    }
+    if (sent_bytes == connection->out.size_bytes) {
+        give_large(connection, &connection->out);
+        return;
+    }
     struct dbos_buf empty = connection->sending;
     connection->sending = connection->out;
     connection->out = empty;
-    connection->sent_bytes = 0;
+    connection->sent_bytes = sent_bytes;
     send_rest(connection);
 }
 
@@ -213,10 +228,16 @@ static void cancel(void *owner, uint32_t process, uint32_t key) {
     }
 }
 
-/* By any thread. */
+/* By any thread. A reply that must wait for the disk is no reason to wake the net thread: the
+ * watermark will. It is looked at behind the push, because it may have moved before. */
 static void request_done(struct dbos_request *request) {
-    struct connection *connection = dbos_session_owner(request->owner);
-    dbos_queue_push(&connection->net->done, &request->node);
+    struct dbos_net *net = ((struct connection *)dbos_session_owner(request->owner))->net;
+    uint64_t gate = request->gate_position;
+    bool is_awaited = atomic_load_explicit(&request->is_awaited, memory_order_relaxed) != 0;
+    dbos_queue_push_quietly(&net->done, &request->node); /* it may be gone now */
+    if (is_awaited || gate <= dbos_engine_durable(net->engine)) {
+        dbos_queue_kick(&net->done);
+    }
 }
 
 static void describe_peer(int file, char *out, size_t out_bytes) {
@@ -449,7 +470,9 @@ static void turn(struct dbos_net *net) {
     tick(net);
     serve_dirty(net);
     uint64_t timeout_us = sleep_us(net);
+    dbos_engine_submitter_rests(net->engine);
     enum dbos_err err = dbos_loop_turn(net->loop, timeout_us, &info);
+    dbos_engine_submitter_works(net->engine);
     dbos_queue_end_sleep(&net->done);
     if (err != DBOS_OK) { /* no client can be served any more */
         dbos_log(DBOS_LOG_ERROR, "network: %s", info.message);
@@ -459,6 +482,7 @@ static void turn(struct dbos_net *net) {
 
 static void *net_main(void *arg) {
     struct dbos_net *net = arg;
+    dbos_engine_submitter_works(net->engine);
     dbos_loop_accept(net->loop, &net->accept, net->listener);
     dbos_loop_watch(net->loop, &net->wake, net->wake_file);
     while (atomic_load_explicit(&net->stopping, memory_order_acquire) == 0) {
@@ -477,6 +501,7 @@ static void *net_main(void *arg) {
     while (net->accept.is_active || net->wake.is_active) {
         turn(net);
     }
+    dbos_engine_submitter_rests(net->engine);
     return NULL;
 }
 

@@ -9,24 +9,48 @@ enum { IDLE_WAIT_US = 1000000 };
 static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
     dbos_request_run(partition->engine, partition->txn, request);
     atomic_fetch_add_explicit(&partition->executed, 1, memory_order_relaxed);
-    request->on_done(request);
+    struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
+    request->on_done(request); /* it is the session's again */
+    if (next != NULL) {
+        dbos_engine_submit(partition->engine, next);
+    }
+}
+
+/* The log need not wait for more from here. */
+static struct dbos_queue_node *rest(struct dbos_partition *partition) {
+    struct dbos_log *log = partition->engine->log;
+    struct dbos_queue_node *node = NULL;
+    dbos_log_producer_rests(log);
+    while (node == NULL) {
+        node = dbos_queue_wait(&partition->queue, IDLE_WAIT_US);
+    }
+    dbos_log_producer_works(log);
+    return node;
+}
+
+static void park(struct dbos_partition *partition) {
+    dbos_log_producer_rests(partition->engine->log);
+    dbos_barrier_arrive(partition->engine);
+    dbos_log_producer_works(partition->engine->log);
 }
 
 static void *partition_main(void *arg) {
     struct dbos_partition *partition = arg;
+    dbos_log_producer_works(partition->engine->log);
     for (;;) {
-        struct dbos_queue_node *node = dbos_queue_wait(&partition->queue, IDLE_WAIT_US);
+        struct dbos_queue_node *node = dbos_queue_pop(&partition->queue);
         if (node == NULL) {
-            continue;
+            node = rest(partition);
         }
         if (node == &partition->stop) {
+            dbos_log_producer_rests(partition->engine->log);
             return NULL;
         }
         if (node == &partition->park) {
-            dbos_barrier_arrive(partition->engine);
-            continue;
+            park(partition);
+        } else {
+            run_request(partition, (struct dbos_request *)(void *)node);
         }
-        run_request(partition, (struct dbos_request *)(void *)node);
     }
 }
 

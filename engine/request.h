@@ -51,6 +51,8 @@ struct dbos_request {
     const char *idempotency_key; /* NULL = none */
     uint64_t timeout_us;         /* statement_timeout; 0 = none */
     _Atomic uint32_t cancel;     /* set to 1 by a CancelRequest, any thread */
+    _Atomic uint32_t is_awaited; /* 1 = the session waits for on_done, not just for the reply */
+    _Atomic(struct dbos_request *) then; /* see dbos_engine_submit_after() */
 
     /* Where it runs; filled by dbos_engine_route(). */
     enum dbos_route_kind route;

@@ -135,8 +135,10 @@ struct dbos_session {
     struct dbos_execution *waiting_last;
     struct dbos_execution *flying; /* under way; any of them may be canceled */
     uint32_t in_flight;
-    bool is_held; /* no input until nothing is under way: DDL, Flush */
-    uint32_t flying_partition;
+    bool is_held;                  /* no input until nothing is under way: DDL, Flush */
+    uint32_t flying_partition;     /* of the newest */
+    struct dbos_execution *newest; /* of those under way on partitions; NULL = none */
+    bool newest_is_direct;         /* it was not put behind another one */
 
     struct dbos_prepared *statements[DBOS_SESSION_NAME_BUCKETS];
     uint32_t statement_count;

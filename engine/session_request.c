@@ -84,6 +84,7 @@ struct dbos_execution *dbos_execution_take(struct dbos_session *session) {
     execution->cursors = &execution->one_cursor;
     execution->ends = &execution->one_end;
     atomic_init(&execution->request.cancel, 0);
+    atomic_init(&execution->request.is_awaited, 0);
     session->identity->refs++;
     return execution;
 }
@@ -234,16 +235,31 @@ static void finish_with(struct dbos_session *session, struct dbos_execution *exe
     session->is_skipping = session->is_skipping || execution->goes_on;
 }
 
-static bool may_fly(const struct dbos_session *session, const struct dbos_request *request,
-                    uint32_t partition) {
-    (void)request;
+/* Archive and barrier are queues of their own, that know nothing of our order. */
+static bool may_fly(const struct dbos_session *session, uint32_t partition) {
     return session->in_flight == 0 ||
-           (partition != NO_PARTITION && partition == session->flying_partition);
+           (partition != NO_PARTITION && session->flying_partition != NO_PARTITION);
+}
+
+/* In the order of the session: on the same partition the queue keeps it, else the newest one that
+ * is under way takes this one along. */
+static void submit_in_order(struct dbos_session *session, struct dbos_execution *execution,
+                            uint32_t partition) {
+    struct dbos_engine *engine = session->options.engine;
+    struct dbos_execution *newest = session->newest;
+    session->newest = partition == NO_PARTITION ? NULL : execution;
+    bool same_queue = session->newest_is_direct && partition == session->flying_partition;
+    session->newest_is_direct = newest == NULL || same_queue;
+    session->flying_partition = partition;
+    if (session->newest_is_direct) {
+        dbos_engine_submit(engine, &execution->request);
+    } else {
+        dbos_engine_submit_after(engine, &execution->request, &newest->request);
+    }
 }
 
 static void fly(struct dbos_session *session, struct dbos_execution *execution,
                 uint32_t partition) {
-    session->flying_partition = partition;
     session->is_held = session->is_held || execution->request.is_ddl;
     session->in_flight++;
     execution->refs++;
@@ -253,12 +269,14 @@ static void fly(struct dbos_session *session, struct dbos_execution *execution,
         execution->next->previous = execution;
     }
     session->flying = execution;
-    dbos_engine_submit(session->options.engine, &execution->request);
+    atomic_store_explicit(&execution->request.then, NULL, memory_order_relaxed);
+    submit_in_order(session, execution, partition);
 }
 
 static void land(struct dbos_session *session, struct dbos_execution *execution) {
     DBOS_CHECK(session->in_flight > 0);
     session->in_flight--;
+    session->newest = session->newest == execution ? NULL : session->newest;
     if (execution->next != NULL) {
         execution->next->previous = execution->previous;
     }
@@ -279,10 +297,12 @@ static bool try_start(struct dbos_session *session, struct dbos_execution *execu
         finish_with(session, execution, err);
         return true;
     }
-    /* Archive and barrier are queues of their own, that know nothing of our order. */
     bool is_apart = request->kind == DBOS_REQUEST_ARCHIVE || request->route == DBOS_ROUTE_BARRIER;
     uint32_t partition = is_apart ? NO_PARTITION : request->partition;
-    if (!may_fly(session, request, partition)) {
+    if (!may_fly(session, partition)) {
+        if (session->newest != NULL) {
+            atomic_store_explicit(&session->newest->request.is_awaited, 1, memory_order_relaxed);
+        }
         return false;
     }
     fly(session, execution, partition);

@@ -10,7 +10,7 @@
  * every open task is sent again. A result takes effect once, because finishing looks at the task's
  * row in its own transaction.
  *
- * Thread: one thread of its own; committed, scanned and wake by any thread.
+ * Thread: one thread of its own; committed and durable by any thread.
  * Memory: from the engine's allocator; payloads are references to the rows' objects. */
 #ifndef DBOS_ENGINE_TASKS_H
 #define DBOS_ENGINE_TASKS_H
@@ -48,8 +48,9 @@ void dbos_dispatcher_close(struct dbos_dispatcher *dispatcher);
  * when the position is durable. */
 void dbos_dispatcher_committed(struct dbos_dispatcher *dispatcher,
                                const struct dbos_outbox_batch *batch, uint64_t position);
-/* The watermark has moved. Must not block. */
-void dbos_dispatcher_wake(struct dbos_dispatcher *dispatcher);
+/* The watermark has moved to `position`. Wakes the dispatcher if it waits for that; must not block.
+ */
+void dbos_dispatcher_durable(struct dbos_dispatcher *dispatcher, uint64_t position);
 
 struct dbos_dispatcher_stats {
     uint64_t open, sent, done, failed, retried;

@@ -8,7 +8,7 @@
 #include "provenance/archive_internal.h"
 
 enum {
-    THREADS_DEFAULT = 2,
+    THREADS_DEFAULT = 1,
     MEMORY_MB_DEFAULT = 1024,
     ROWS_MAX_DEFAULT = 10000000,
     HOT_BYTES_DEFAULT = 256 * 1048576,

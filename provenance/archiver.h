@@ -26,7 +26,7 @@ struct dbos_archiver_options {
     struct dbos_env *env;
     const struct dbos_duckdb *duck; /* outlives the archiver */
     const char *data_dir;
-    uint32_t threads;   /* of DuckDB; 0 = 2 */
+    uint32_t threads;   /* of DuckDB; 0 = 1: with more, one spins while another works */
     uint32_t memory_mb; /* of DuckDB; 0 = 1024 */
     uint64_t rows_max;  /* of an answer; 0 = 10 million */
     /* Rows are exported before their segment is sealed when their texts and blobs are more than

@@ -31,6 +31,7 @@ struct dbos_store {
     _Atomic(struct dbos_catalog *) catalog; /* the newest; a transaction may still take it back */
     pthread_mutex_t mutex;                  /* of `published` */
     struct dbos_catalog *published;         /* the newest that is committed */
+    _Atomic uint64_t published_version;
     bool tracks_ddl;
     struct change *changes; /* newest first */
 };
@@ -50,11 +51,17 @@ struct dbos_catalog *dbos_store_catalog_ref(struct dbos_store *store) {
     return catalog;
 }
 
+uint64_t dbos_store_catalog_version(const struct dbos_store *store) {
+    return atomic_load_explicit(&store->published_version, memory_order_acquire);
+}
+
 /* What stands now is committed: show it to everybody. */
 static void publish(struct dbos_store *store) {
     DBOS_CHECK(pthread_mutex_lock(&store->mutex) == 0);
     struct dbos_catalog *before = store->published;
     store->published = dbos_catalog_ref(dbos_store_catalog(store));
+    atomic_store_explicit(&store->published_version, store->published->version,
+                          memory_order_release);
     DBOS_CHECK(pthread_mutex_unlock(&store->mutex) == 0);
     dbos_catalog_unref(before);
 }
@@ -173,6 +180,7 @@ enum dbos_err dbos_store_open(struct dbos_alloc *alloc, struct dbos_objects *obj
     store->partitions = partitions;
     atomic_init(&store->catalog, catalog);
     store->published = dbos_catalog_ref(catalog);
+    atomic_init(&store->published_version, catalog->version);
     DBOS_CHECK(pthread_mutex_init(&store->mutex, NULL) == 0);
     enum dbos_err err = open_system_tables(store);
     if (err != DBOS_OK) {

@@ -31,6 +31,8 @@ struct dbos_table *dbos_store_table(struct dbos_store *store, uint32_t table_id,
 
 /* The published snapshot, with a reference for the caller: never one that can be taken back. */
 struct dbos_catalog *dbos_store_catalog_ref(struct dbos_store *store);
+/* Version of the published one, without a lock. Any thread. */
+uint64_t dbos_store_catalog_version(const struct dbos_store *store);
 /* The newest, borrowed: for the barrier and for partition threads during one transaction. It is
  * ahead of the published one within a transaction that changes definitions. */
 struct dbos_catalog *dbos_store_catalog(struct dbos_store *store);

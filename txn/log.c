@@ -1,5 +1,6 @@
 #include "txn/log.h"
 
+#include <linux/futex.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -8,7 +9,11 @@
 #include "base/log.h"
 #include "txn/log_internal.h"
 
-enum { ROOM_POLL_US = 1000 };
+enum {
+    ROOM_POLL_US = 1000,
+    LINGER_US = 1000,          /* a sync costs the processor as much as dozens of transactions */
+    LINGER_RECORDS_MAX = 4096, /* enough for one write */
+};
 
 /* --- opening and closing --------------------------------------------------------------------- */
 
@@ -368,6 +373,34 @@ static void raise_priority(void) {
     }
 }
 
+void dbos_log_producer_works(struct dbos_log *log) {
+    (void)atomic_fetch_add_explicit(&log->producers, 1, memory_order_relaxed);
+}
+
+/* Sequentially consistent with linger(): one of the two sees the other. */
+void dbos_log_producer_rests(struct dbos_log *log) {
+    if (atomic_fetch_sub(&log->producers, 1) == 1 && atomic_exchange(&log->lingers, 0) == 1) {
+        (void)syscall(SYS_futex, &log->lingers, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
+}
+
+/* Something is there to be written: is more on its way? What is pushed meanwhile wakes nobody,
+ * because the queue's consumer counts as awake. */
+static void linger(struct dbos_log *log) {
+    struct timespec timeout = {.tv_nsec = LINGER_US * 1000};
+    if (atomic_load_explicit(&log->producers, memory_order_relaxed) == 0 ||
+        atomic_load_explicit(&log->taken, memory_order_relaxed) - log->written >=
+            LINGER_RECORDS_MAX) {
+        return;
+    }
+    atomic_store(&log->lingers, 1);
+    if (atomic_load(&log->producers) != 0) {
+        (void)syscall(SYS_futex, &log->lingers, FUTEX_WAIT_PRIVATE, 1, &timeout, NULL, 0);
+    }
+    atomic_store_explicit(&log->lingers, 0, memory_order_relaxed);
+    take_queued(log, dbos_queue_pop(&log->queue));
+}
+
 static void *run_log(void *arg) {
     struct dbos_log *log = arg;
     struct dbos_stored_batch batch;
@@ -381,9 +414,15 @@ static void *run_log(void *arg) {
         uint64_t due_us = sync_due_us(log);
         take_queued(log, due_us == 0 ? dbos_queue_pop(&log->queue)
                                      : dbos_queue_wait(&log->queue, due_us));
+        if (log->first != NULL) {
+            linger(log);
+        }
         while (gather(log, &batch)) {
             write_batch(log, &batch);
             take_queued(log, dbos_queue_pop(&log->queue));
+            if (log->first != NULL) {
+                linger(log);
+            }
         }
         if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
             sync_log(log);

@@ -72,6 +72,8 @@ struct dbos_log {
     _Atomic uint64_t durable;
     _Atomic uint64_t in_flight_bytes; /* of entries appended and not written */
     _Atomic uint64_t room_waits;
+    _Atomic uint32_t producers; /* that have more to do */
+    _Atomic uint32_t lingers;   /* futex word: 1 = the log thread waits for them to rest */
     uint64_t in_flight_bytes_max;
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */

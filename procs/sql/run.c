@@ -12,7 +12,8 @@ enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
     if (run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed) != 0) {
         return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
     }
-    if (run->deadline_ns != 0 && (*counter)++ % CLOCK_INTERVAL == 0 &&
+    uint32_t *polls = run->polls == NULL ? counter : run->polls;
+    if (run->deadline_ns != 0 && (*polls)++ % CLOCK_INTERVAL == 0 &&
         run->env->ops->mono_ns(run->env) > run->deadline_ns) {
         return dbos_fail(info, DBOS_ERR_TIMEOUT, "canceling statement due to statement timeout");
     }

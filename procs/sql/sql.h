@@ -156,9 +156,10 @@ struct dbos_run {
     const _Atomic uint32_t *cancel; /* non-zero = CANCELED; may be NULL */
     uint64_t deadline_ns;           /* env->mono_ns past which it is TIMEOUT; 0 = none */
     struct dbos_env *env;
+    uint32_t *polls; /* counts over all statements that run here; NULL = each loop for itself */
 };
 /* DBOS_OK, CANCELED or TIMEOUT. Polled in every loop of the executor (cheaply: the clock is read at
- * every 256th call of one loop). */
+ * the first call and every 256th after it, by run->polls or else by `counter`). */
 enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
                             struct dbos_errinfo *info) DBOS_MUST_USE;
 

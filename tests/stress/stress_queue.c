@@ -39,8 +39,16 @@ static void *produce(void *arg) {
     for (uint32_t i = 0; i < ITEMS; i++) {
         self->items[i].producer = self->id;
         self->items[i].number = i;
-        dbos_queue_push(self->queue, &self->items[i].node);
         uint64_t pause = dbos_rng_below(&rng, 1000);
+        if (dbos_rng_below(&rng, 4) ==
+            0) { /* alone, or with those that come before the next kick */
+            dbos_queue_push(self->queue, &self->items[i].node);
+        } else {
+            dbos_queue_push_quietly(self->queue, &self->items[i].node);
+        }
+        if (pause < 50 || i == ITEMS - 1) {
+            dbos_queue_kick(self->queue);
+        }
         if (pause < 2) { /* long enough that the consumer falls asleep */
             dbos_env_posix()->ops->sleep_us(dbos_env_posix(), 200);
         } else if (pause < 50) {
