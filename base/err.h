@@ -110,6 +110,14 @@ struct dbos_errinfo {
     char constraint[64];
 };
 
+/* No error: every text is empty. For paths that are too short for clearing all of it. */
+static inline void dbos_errinfo_clear(struct dbos_errinfo *info) {
+    info->code = DBOS_OK;
+    info->position = 0;
+    info->sqlstate[0] = info->message[0] = info->detail[0] = info->hint[0] = '\0';
+    info->table[0] = info->column[0] = info->constraint[0] = '\0';
+}
+
 /* The five-character SQLSTATE and the default text of a code. Static strings. */
 const char *dbos_err_sqlstate(enum dbos_err code);
 const char *dbos_err_text(enum dbos_err code);

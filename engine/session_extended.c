@@ -524,7 +524,8 @@ static enum dbos_err check_backlog(const struct dbos_session *session, struct db
 }
 
 void dbos_session_extended(struct dbos_session *session, const struct dbos_wire_message *message) {
-    struct dbos_errinfo info = {0};
+    struct dbos_errinfo info;
+    dbos_errinfo_clear(&info);
     enum dbos_err err = message->type == 'S' ? DBOS_OK : check_backlog(session, &info);
     if (err != DBOS_OK) {
         dbos_session_fail_extended(session, &info);

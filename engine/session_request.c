@@ -64,22 +64,31 @@ static struct dbos_execution *pooled(struct dbos_session_pool *pool) {
     return execution;
 }
 
+/* All but the memory that it keeps. */
+static void clear(struct dbos_execution *execution) {
+    struct dbos_request *request = &execution->request;
+    struct dbos_arena arena = request->arena;
+    struct dbos_buf reply = request->reply;
+    uint8_t *error = (uint8_t *)&request->error;
+    uint8_t *behind = error + sizeof request->error;
+    memset(execution, 0, (size_t)(error - (uint8_t *)execution));
+    dbos_errinfo_clear(&request->error);
+    memset(behind, 0, (size_t)((uint8_t *)(execution + 1) - behind));
+    request->arena = arena;
+    request->reply = reply;
+}
+
 struct dbos_execution *dbos_execution_take(struct dbos_session *session) {
     struct dbos_session_pool *pool = session->options.pool;
     struct dbos_execution *execution = pooled(pool);
     if (execution == NULL) {
         return NULL;
     }
-    struct dbos_arena arena = execution->request.arena;
-    struct dbos_buf reply = execution->request.reply;
-    *execution = (struct dbos_execution){
-        .session = session,
-        .pool = pool,
-        .refs = 1,
-        .identity = session->identity,
-    };
-    execution->request.arena = arena;
-    execution->request.reply = reply;
+    clear(execution);
+    execution->session = session;
+    execution->pool = pool;
+    execution->refs = 1;
+    execution->identity = session->identity;
     execution->request.kind = DBOS_REQUEST_STATEMENTS;
     execution->cursors = &execution->one_cursor;
     execution->ends = &execution->one_end;
