@@ -404,6 +404,7 @@ static void linger(struct dbos_log *log) {
 static void *run_log(void *arg) {
     struct dbos_log *log = arg;
     struct dbos_stored_batch batch;
+    (void)pthread_setname_np(pthread_self(), "log");
     raise_priority();
     log->synced_ns = log->env->ops->mono_ns(log->env);
     while (!log->stop) {

@@ -78,6 +78,7 @@ static void prepare_one(struct dbos_segments *segments, uint32_t number) {
 static void *run_preparer(void *arg) {
     struct dbos_segments *segments = arg;
     struct dbos_preparer *preparer = &segments->preparer;
+    (void)pthread_setname_np(pthread_self(), "segments");
     (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
     (void)pthread_mutex_lock(&preparer->lock);
     while (!preparer->stop) {
