@@ -13,7 +13,7 @@ BUILD_PACKAGES="build-essential cmake ninja-build pkg-config ca-certificates
     libpq-dev postgresql-client"
 TEST_PACKAGES="clang clang-format libclang-rt-14-dev libcriterion-dev python3"
 BENCH_PACKAGES="postgresql-15 postgresql-server-dev-15 redis-server tarantool tarantool-dev
-    libmsgpuck-dev python3"
+    libmsgpuck-dev libsqlite3-dev liblmdb-dev python3"
 
 # Package, its tarball's name, and the SHA-256 of the tarball.
 DUCKDB_DIR=third_party/duckdb
