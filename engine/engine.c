@@ -363,12 +363,24 @@ enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request 
     return DBOS_OK;
 }
 
+/* See dbos_engine_options.answer. The session that submits may put others behind it, as behind one
+ * that has run. */
+static bool is_answered(struct dbos_engine *engine, struct dbos_request *request) {
+    if (engine->options.answer == NULL || !engine->options.answer(request)) {
+        return false;
+    }
+    struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
+    DBOS_CHECK(next == NULL);
+    request->on_done(request);
+    return true;
+}
+
 void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request) {
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
         dbos_archive_service_submit(engine->archive, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {
         dbos_barrier_submit(engine, request);
-    } else {
+    } else if (!is_answered(engine, request)) {
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
 }

@@ -24,6 +24,10 @@ struct dbos_engine_options {
     /* A request waits in its partition, before its transaction begins, while the log has more than
      * this still to write; 0 = default (256 MiB). */
     uint64_t log_in_flight_bytes_max;
+    /* For the benchmark's floor; NULL in a node. Is asked, by the submitting thread, about each
+     * routed request that is for a partition: true = the outcome and the reply are filled in, and
+     * on_done() follows at once, still inside submit; false = it runs as usual. */
+    bool (*answer)(struct dbos_request *request);
 };
 
 /* Opens the data directory, recovers, loads procedures. Nothing runs yet. */
