@@ -29,7 +29,10 @@ struct connection {
     struct connection *next;
     struct connection *previous;
     struct connection *next_dirty;
+    struct connection *next_busy;
+    struct connection *previous_busy;
     bool is_dirty;
+    bool is_busy;     /* in the list of those that wait for something, perhaps for the disk */
     bool is_admitted; /* counts as a session */
     bool is_closing;  /* nothing is sent or received any more */
     int file;
@@ -60,6 +63,7 @@ struct dbos_net {
     struct dbos_loop_op wake;
     struct connection *connections;
     struct connection *dirty;
+    struct connection *busy;
     _Atomic uint32_t connection_count;
     uint32_t session_count;
     bool accept_paused; /* out of descriptors */
@@ -80,6 +84,27 @@ static void mark_dirty(struct connection *connection) {
         connection->is_dirty = true;
         connection->next_dirty = connection->net->dirty;
         connection->net->dirty = connection;
+    }
+}
+
+/* Ten thousand connections that say nothing cost nothing when the watermark moves. */
+static void set_busy(struct connection *connection, bool is_busy) {
+    struct dbos_net *net = connection->net;
+    if (connection->is_busy == is_busy) {
+        return;
+    }
+    connection->is_busy = is_busy;
+    if (is_busy) {
+        connection->previous_busy = NULL;
+        connection->next_busy = net->busy;
+        net->busy = connection;
+    } else if (connection->previous_busy != NULL) {
+        connection->previous_busy->next_busy = connection->next_busy;
+    } else {
+        net->busy = connection->next_busy;
+    }
+    if (connection->next_busy != NULL) {
+        connection->next_busy->previous_busy = is_busy ? connection : connection->previous_busy;
     }
 }
 
@@ -313,6 +338,7 @@ static void accepted(struct dbos_loop_op *op, int32_t result) {
 
 static void destroy(struct connection *connection) {
     struct dbos_net *net = connection->net;
+    set_busy(connection, false);
     if (connection->next != NULL) {
         connection->next->previous = connection->previous;
     }
@@ -362,6 +388,7 @@ static void serve(struct connection *connection) {
             flush(connection);
         }
     }
+    set_busy(connection, !dbos_session_is_idle(session));
     if (!connection->is_closing && dbos_session_is_over(session) && dbos_session_is_idle(session) &&
         !connection->send.is_active && connection->out.size_bytes == 0) {
         disconnect(connection);
@@ -408,10 +435,8 @@ static bool take_durable(struct dbos_net *net) {
         return false;
     }
     net->durable = durable;
-    for (struct connection *at = net->connections; at != NULL; at = at->next) {
-        if (!dbos_session_is_idle(at->session)) {
-            mark_dirty(at);
-        }
+    for (struct connection *at = net->busy; at != NULL; at = at->next_busy) {
+        mark_dirty(at);
     }
     return true;
 }
