@@ -8,7 +8,7 @@ help:
 	@echo 'make demo    the image workflow on one node, end to end (KEEP=1 leaves the node up)'
 	@echo 'make test    every test: release, clang, sanitizers, lint'
 	@echo 'make build   the programs, into build/bin'
-	@echo 'make bench   figures beside PostgreSQL, Tarantool and raw execution in the worker'
+	@echo 'make bench   figures beside PostgreSQL, Redis, Tarantool and the floors (FULL=1: more settings)'
 	@echo 'make fuzz    libFuzzer on every decoder, FUZZ_SECONDS=60 each'
 	@echo 'make format  clang-format on every source'
 	@echo 'make clean   removes build/ (what was fetched stays in third_party/)'
@@ -30,6 +30,7 @@ test:
 
 bench: build
 	@scripts/setup.sh bench
+	@cmake --build build/release --target bench_raw_sync bench_null_server -j $(JOBS)
 	@bench/all.sh
 
 fuzz:
