@@ -363,24 +363,30 @@ enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request 
     return DBOS_OK;
 }
 
-/* See dbos_engine_options.answer. The session that submits may put others behind it, as behind one
- * that has run. */
-static bool is_answered(struct dbos_engine *engine, struct dbos_request *request) {
-    if (engine->options.answer == NULL || !engine->options.answer(request)) {
-        return false;
+/* See dbos_engine_options.answer. What is left to be submitted: a request may have others behind
+ * it, as one that has run; NULL = nothing. */
+static struct dbos_request *answer(struct dbos_engine *engine, struct dbos_request *request) {
+    while (request != NULL && request->kind != DBOS_REQUEST_ARCHIVE &&
+           request->route != DBOS_ROUTE_BARRIER && engine->options.answer(request)) {
+        struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
+        request->on_done(request); /* it is the session's again */
+        request = next;
     }
-    struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
-    DBOS_CHECK(next == NULL);
-    request->on_done(request);
-    return true;
+    return request;
 }
 
 void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request) {
+    if (engine->options.answer != NULL) {
+        request = answer(engine, request);
+        if (request == NULL) {
+            return;
+        }
+    }
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
         dbos_archive_service_submit(engine->archive, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {
         dbos_barrier_submit(engine, request);
-    } else if (!is_answered(engine, request)) {
+    } else {
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
 }
