@@ -247,10 +247,15 @@ enum dbos_err dbos_capture_reserve(struct dbos_capture *capture, size_t head_byt
 /* What a SESSION definition may take: four texts, each cut at this length. */
 enum { SESSION_TEXT_BYTES = 1024, SESSION_BYTES_MAX = 1 + 10 + 4 * (SESSION_TEXT_BYTES + 2) };
 
+static bool defines_session(const struct dbos_capture *capture, uint64_t id) {
+    return id != 0 && capture->known_sessions[id % KNOWN_SESSIONS] != id;
+}
+
 size_t dbos_capture_record_bytes_max(const struct dbos_capture *capture,
                                      const struct dbos_record_head *head) {
     enum { RUN_BYTES_MAX = 1 + 3 * 10 };
-    return DBOS_RECORD_HEAD_BYTES_MAX + head->arguments.size_bytes + SESSION_BYTES_MAX +
+    size_t session_bytes_max = defines_session(capture, head->session) ? SESSION_BYTES_MAX : 0;
+    return DBOS_RECORD_HEAD_BYTES_MAX + head->arguments.size_bytes + session_bytes_max +
            capture->definitions.size_bytes + capture->events.size_bytes + RUN_BYTES_MAX;
 }
 
@@ -336,8 +341,8 @@ size_t dbos_capture_finish(struct dbos_capture *capture, const struct dbos_recor
     struct dbos_buf buf = {.data = to,
                            .capacity_bytes = dbos_capture_record_bytes_max(capture, head)};
     put_head(&buf, head);
-    if (session != NULL && session->id != 0 &&
-        capture->known_sessions[session->id % KNOWN_SESSIONS] != session->id) {
+    DBOS_CHECK(session == NULL || session->id == head->session);
+    if (session != NULL && defines_session(capture, session->id)) {
         put_session(&buf, session);
     }
     dbos_buf_put(&buf, capture->definitions.data, capture->definitions.size_bytes);
