@@ -30,7 +30,7 @@ test:
 
 bench: build
 	@scripts/setup.sh bench
-	@cmake --build build/release --target bench_raw_sync bench_null_server -j $(JOBS)
+	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded -j $(JOBS)
 	@bench/all.sh
 
 fuzz:
