@@ -130,7 +130,7 @@ void dbos_log_wait(struct dbos_log *log, uint64_t position);
 void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash);
 
 /* A thread that appends says when it has more to do and when it has not. While one has, the log
- * waits a moment (LINGER_US at most) before it writes, so that one sync serves many; when the last
+ * waits a moment (1 ms at most) before it writes, so that one sync serves many; when the last
  * one rests, it writes at once. Who never says so is not waited for. Any thread, in pairs. */
 void dbos_log_producer_works(struct dbos_log *log);
 void dbos_log_producer_rests(struct dbos_log *log);
