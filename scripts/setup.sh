@@ -118,19 +118,25 @@ need_duckdb() {
     duckdb_is_there || fail "missing: DuckDB 1.4.4 (the files unpacked do not have the pinned SHA-256)"
 }
 
+download_pgbench() { # into the folder $1
+    (cd "$1" && apt-get -q -o Acquire::Retries=3 download postgresql-15 </dev/null &&
+        dpkg-deb -x postgresql-15_*.deb .)
+}
+
 # pgbench comes with the server's package. Where that is not installed only the program is taken out of
 # it: installing it would leave a cluster that runs.
 need_pgbench() {
     local work=build/setup-pgbench
     [ ! -x third_party/pgbench/pgbench ] || return 0
     [ -z "$(ls /usr/lib/postgresql/*/bin/pgbench 2>/dev/null)" ] || return 0
-    command -v apt-get >/dev/null || fail "missing: pgbench (no apt-get to fetch postgresql-15 with)"
     echo "setup: fetching with apt: pgbench (of postgresql-15)"
     rm -rf "$work"
     mkdir -p "$work" third_party/pgbench
-    (cd "$work" && apt-get -q -o Acquire::Retries=3 download postgresql-15 </dev/null &&
-        dpkg-deb -x postgresql-15_*.deb .) >build/setup-pgbench.log 2>&1 ||
-        fail "missing: pgbench (apt-get download postgresql-15 failed, see build/setup-pgbench.log)"
+    if ! download_pgbench "$work" >build/setup-pgbench.log 2>&1; then
+        as_root apt-get -q update >>build/setup-pgbench.log 2>&1 || true # the lists may be gone
+        download_pgbench "$work" >>build/setup-pgbench.log 2>&1 ||
+            fail "missing: pgbench (apt-get download postgresql-15 failed, see build/setup-pgbench.log)"
+    fi
     mv "$work/usr/lib/postgresql/15/bin/pgbench" third_party/pgbench/
     rm -rf "$work"
 }
