@@ -43,6 +43,9 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     DBOS_CHECK(txn->state == DBOS_TXN_IDLE);
     dbos_arena_reset(&txn->arena);
     dbos_capture_begin(txn->capture);
+    if (call->procedure == 0) { /* a procedure's arguments are known when it is called */
+        dbos_capture_arguments(txn->capture, call->arguments, call->argument_count);
+    }
     txn->state = DBOS_TXN_ACTIVE;
     txn->doom = DBOS_OK;
     txn->call = *call;
@@ -60,7 +63,7 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
 void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,
                             bool read_only) {
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
-    DBOS_CHECK(!dbos_txn_has_writes(txn));
+    DBOS_CHECK(!dbos_txn_has_writes(txn) && !dbos_capture_has_ordinals(txn->capture));
     txn->call.procedure = procedure;
     txn->call.procedure_version = version;
     txn->call.read_only = read_only;
@@ -71,6 +74,7 @@ void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *argum
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
     txn->call.arguments = arguments;
     txn->call.argument_count = count;
+    dbos_capture_arguments(txn->capture, arguments, count);
 }
 
 /* --- facts ----------------------------------------------------------------------------------- */
@@ -195,6 +199,15 @@ void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char 
     dbos_capture_statement(txn->capture, statement_id, text);
 }
 
+void dbos_txn_own_statement(struct dbos_txn *txn, const struct dbos_txn_own_statement *statement) {
+    if (txn->call.procedure == statement->procedure &&
+        txn->call.procedure_version == statement->procedure_version) {
+        dbos_capture_ordinal(txn->capture, statement->ordinal, statement->id, statement->text);
+    } else {
+        dbos_capture_statement(txn->capture, statement->text_id, statement->text);
+    }
+}
+
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row) {
     /* Rows that this transaction wrote, too: what it writes later depends on them. After an abort a
      * block that it inserted was never there; the archive passes over reads of such blocks. */
@@ -316,7 +329,7 @@ static enum dbos_err insert_row(struct dbos_txn *txn, struct dbos_table *table, 
     }
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_INSERT, .table = table, .fresh = row};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_insert(txn->capture, table_id, row);
+    dbos_capture_insert(txn->capture, dbos_table_def_of(table), row);
     txn->hash_delta += dbos_row_hash(table_id, row);
     return DBOS_OK;
 }
@@ -369,7 +382,7 @@ static void remove_row(struct dbos_txn *txn, struct dbos_table *table, struct db
     dbos_table_remove(table, row);
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_REMOVE, .table = table, .old = row};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_delete(txn->capture, table_id, row);
+    dbos_capture_delete(txn->capture, dbos_table_def_of(table), row);
     txn->hash_delta -= dbos_row_hash(table_id, row);
 }
 
@@ -409,7 +422,7 @@ static enum dbos_err replace_row(struct dbos_txn *txn, struct dbos_table *table,
     *undo =
         (struct dbos_undo){.kind = DBOS_UNDO_REPLACE, .table = table, .old = old, .fresh = fresh};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_update(txn->capture, table_id, old, fresh);
+    dbos_capture_update(txn->capture, dbos_table_def_of(table), old, fresh);
     txn->hash_delta += (dbos_row_hash(table_id, fresh) - dbos_row_hash(table_id, old));
     return DBOS_OK;
 }

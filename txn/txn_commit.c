@@ -71,7 +71,7 @@ static enum dbos_err encode_arguments(struct dbos_txn *txn, struct dbos_object *
             datum.object = object;
             (*out)[(*out_count)++] = object;
         }
-        dbos_datum_put(&txn->arguments, &datum, true);
+        dbos_image_put_argument(&txn->arguments, &datum);
     }
     return txn->arguments.failed ? DBOS_ERR_NOMEM : DBOS_OK;
 }
@@ -100,6 +100,7 @@ static void fill_head(struct dbos_txn *txn, enum dbos_err outcome, struct dbos_r
         .procedure_version = call->procedure_version,
         .task_id = call->task_id,
         .seed = txn->seed,
+        .has_seed = txn->random_begun,
         .argument_count = call->argument_count,
         .arguments = {.data = txn->arguments.data, .size_bytes = txn->arguments.size_bytes},
         .hash_delta = (int64_t)txn->hash_delta,

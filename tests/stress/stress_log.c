@@ -108,8 +108,11 @@ static enum dbos_err apply(void *arg, const uint8_t *record, size_t size_bytes,
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
     (void)arg;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
-    *state_hash += (uint64_t)head.hash_delta;
+    struct dbos_record_scratch scratch;
+    dbos_record_scratch_init(&scratch, &alloc);
+    enum dbos_err err = dbos_record_open(record, size_bytes, &scratch, &head, &decoder, info);
+    *state_hash += (uint64_t)delta_of(head.position);
+    dbos_record_scratch_fini(&scratch);
     return err;
 }
 

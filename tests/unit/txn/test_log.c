@@ -483,7 +483,7 @@ Test(txn_log, a_newer_format_is_refused_by_name) {
     int file = open_segment(dir, 1);
     cr_assert_eq(pread(file, sector, sizeof sector, (off_t)places[0].offset), 512);
     memcpy(&batch, sector + 12, sizeof batch);
-    batch.version = 2;
+    batch.version = DBOS_BATCH_FORMAT_VERSION + 1;
     batch.crc = dbos_crc32c(0, &batch, offsetof(struct dbos_stored_batch, crc));
     memcpy(sector + 12, &batch, sizeof batch);
     dbos_sector_seal(sector, 1, (uint32_t)(places[0].offset / 512), 0);
