@@ -84,7 +84,7 @@ struct dbos_archiver {
     struct dbos_errinfo broken; /* code != OK: nothing works any more */
     struct dbos_buf scratch;    /* a key, a cleaned text */
     struct dbos_record_scratch record_scratch;
-    struct dbos_buf object;     /* bytes of a large value */
+    struct dbos_buf object; /* bytes of a large value */
 };
 
 /* -- archive_ingest.c: one record -----------------------------------------------------------------

@@ -189,7 +189,8 @@ Test(provenance_image, what_is_known_already_takes_a_byte) {
     tear_down(&f);
 }
 
-/* -- what records take, as docs/formats/log.md promises -------------------------------------------
+/* -- what records take, as docs/formats/log.md says
+ * ------------------------------------------------
  */
 
 static const struct test_table votes_table = {
