@@ -365,6 +365,13 @@ static uint64_t sync_due_us(struct dbos_log *log) {
     return since >= log->flush_ns ? 0 : (log->flush_ns - since) / 1000 + 1;
 }
 
+/* Nothing waits for a sync: the interval until the next one starts with what is written now. */
+static void note_interval(struct dbos_log *log) {
+    if (log->synced == log->written) {
+        log->synced_ns = log->env->ops->mono_ns(log->env);
+    }
+}
+
 /* The log's latency is everyone's: go before other threads where that is allowed. */
 static void raise_priority(void) {
     struct sched_param param = {.sched_priority = 10};
@@ -389,9 +396,10 @@ void dbos_log_producer_rests(struct dbos_log *log) {
 static void linger(struct dbos_log *log) {
     struct timespec timeout = {.tv_nsec = LINGER_US * 1000};
     if (atomic_load_explicit(&log->producers, memory_order_relaxed) == 0 ||
+        atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max ||
         atomic_load_explicit(&log->taken, memory_order_relaxed) - log->written >=
             LINGER_RECORDS_MAX) {
-        return;
+        return; /* who waits for room brings nothing more */
     }
     atomic_store(&log->lingers, 1);
     if (atomic_load(&log->producers) != 0) {
@@ -401,34 +409,42 @@ static void linger(struct dbos_log *log) {
     take_queued(log, dbos_queue_pop(&log->queue));
 }
 
+/* What was written asynchronously, once its time has come. */
+static void sync_if_due(struct dbos_log *log) {
+    if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
+        sync_log(log);
+        publish(log);
+    }
+}
+
+/* Everything that is there, and what comes meanwhile: this may go on for as long as there is work,
+ * so that nothing may be put off until its end. */
+static void write_all(struct dbos_log *log) {
+    struct dbos_stored_batch batch;
+    while (gather(log, &batch)) {
+        note_interval(log);
+        write_batch(log, &batch);
+        sync_if_due(log);
+        take_queued(log, dbos_queue_pop(&log->queue));
+        if (log->first != NULL) {
+            linger(log);
+        }
+    }
+}
+
 static void *run_log(void *arg) {
     struct dbos_log *log = arg;
-    struct dbos_stored_batch batch;
     (void)pthread_setname_np(pthread_self(), "log");
     raise_priority();
-    log->synced_ns = log->env->ops->mono_ns(log->env);
     while (!log->stop) {
-        if (log->synced == log->written) {
-            log->synced_ns =
-                log->env->ops->mono_ns(log->env); /* the interval starts with a write */
-        }
         uint64_t due_us = sync_due_us(log);
         take_queued(log, due_us == 0 ? dbos_queue_pop(&log->queue)
                                      : dbos_queue_wait(&log->queue, due_us));
         if (log->first != NULL) {
             linger(log);
         }
-        while (gather(log, &batch)) {
-            write_batch(log, &batch);
-            take_queued(log, dbos_queue_pop(&log->queue));
-            if (log->first != NULL) {
-                linger(log);
-            }
-        }
-        if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
-            sync_log(log);
-            publish(log);
-        }
+        write_all(log);
+        sync_if_due(log);
     }
     return NULL;
 }
