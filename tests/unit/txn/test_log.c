@@ -270,6 +270,49 @@ Test(txn_log, a_producer_that_never_rests_delays_a_commit_but_does_not_stop_it) 
     test_dir_remove(dir);
 }
 
+Test(txn_log, what_is_appended_during_a_hold_is_written_at_its_end) {
+    char dir[64];
+    struct test_log t;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&t, dir, &plain);
+    start_ok(&t, &plain);
+    (void)usleep(50000); /* the log thread sleeps */
+    dbos_log_hold(t.log);
+    uint64_t position = 0;
+    for (int i = 0; i < 5; i++) {
+        position = test_log_append(&t, 100, 0);
+    }
+    (void)usleep(50000);
+    cr_expect_eq(dbos_log_durable(t.log), 0, "it was woken");
+    dbos_log_release(t.log, false);
+    dbos_log_wait(t.log, position);
+    test_log_close(&t);
+    expect_log(dir, 5);
+    test_dir_remove(dir);
+}
+
+Test(txn_log, a_release_here_has_written_when_it_returns_unless_the_log_thread_is_at_it) {
+    enum { ROUNDS = 50 };
+    char dir[64];
+    struct test_log t;
+    int at_once = 0;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&t, dir, &plain);
+    start_ok(&t, &plain);
+    for (int i = 0; i < ROUNDS; i++) {
+        (void)usleep(2000);
+        dbos_log_hold(t.log);
+        uint64_t position = test_log_append(&t, 100, i % 10 == 0 ? 5000 : 0);
+        dbos_log_release(t.log, true);
+        at_once += dbos_log_durable(t.log) == position;
+        dbos_log_wait(t.log, position);
+    }
+    cr_expect_gt(at_once, ROUNDS / 2, "%d of %d", at_once, ROUNDS);
+    test_log_close(&t);
+    expect_log(dir, ROUNDS);
+    test_dir_remove(dir);
+}
+
 /* --- the directory --------------------------------------------------------------------------- */
 
 Test(txn_log, a_directory_in_use_is_refused) {
