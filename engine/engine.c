@@ -81,6 +81,7 @@ static enum dbos_err open_partitions(struct dbos_engine *engine, struct dbos_err
         partition->engine = engine;
         partition->index = i;
         dbos_queue_init(&partition->queue, -1);
+        (void)pthread_mutex_init(&partition->turn, NULL);
         enum dbos_err err = open_txn(engine, i, &partition->txn, info);
         if (err != DBOS_OK) {
             return err;
@@ -178,6 +179,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     for (uint32_t i = 0; engine->partitions != NULL && i < engine->partition_count; i++) {
         if (engine->partitions[i].txn != NULL) {
             dbos_txn_close(engine->partitions[i].txn);
+            (void)pthread_mutex_destroy(&engine->partitions[i].turn);
         }
     }
     if (engine->barrier.txn != NULL) {
@@ -389,14 +391,6 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
     } else {
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
-}
-
-void dbos_engine_submitter_works(struct dbos_engine *engine) {
-    dbos_log_producer_works(engine->log);
-}
-
-void dbos_engine_submitter_rests(struct dbos_engine *engine) {
-    dbos_log_producer_rests(engine->log);
 }
 
 struct dbos_request *dbos_request_over(void) {

@@ -65,11 +65,6 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
 void dbos_engine_submit_after(struct dbos_engine *engine, struct dbos_request *request,
                               struct dbos_request *previous);
 
-/* Whoever submits says when it has more to do and when it has not, in pairs: see
- * dbos_log_producer_works(). Any thread. */
-void dbos_engine_submitter_works(struct dbos_engine *engine);
-void dbos_engine_submitter_rests(struct dbos_engine *engine);
-
 /* Everything up to here is durable: replies gated at or below it may leave. */
 uint64_t dbos_engine_durable(struct dbos_engine *engine);
 
