@@ -215,7 +215,8 @@ static void watermark_moved(void *arg) {
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_durable(engine->dispatcher, dbos_log_durable(engine->log));
     }
-    if (engine->on_durable != NULL) {
+    bool is_gate = engine->options.durability != DBOS_DURABILITY_ASYNC; /* of any reply */
+    if (is_gate && engine->on_durable != NULL) {
         engine->on_durable(engine->on_durable_arg);
     }
 }

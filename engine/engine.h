@@ -33,8 +33,9 @@ struct dbos_engine_options {
 /* Opens the data directory, recovers, loads procedures. Nothing runs yet. */
 enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engine_options *options,
                                struct dbos_engine **out, struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Starts log, partitions, archive, dispatcher. `on_durable(arg)` is called, by the log thread, when
- * the watermark has moved; it must not block. */
+/* Starts log, partitions, archive, dispatcher. `on_durable(arg)` is called, by the thread that
+ * moved it, when the watermark has moved and replies may have waited for that; it must not block.
+ */
 enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(void *arg),
                                 void *arg, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Waits for what was submitted, then stops all threads and child processes. */
