@@ -13,6 +13,8 @@ struct execution {
     struct dbos_txn *txn;
     struct dbos_request *request;
     struct dbos_run run;
+    uint64_t limit_us; /* given up after so long; 0 = no limit */
+    uint64_t start_ns;
     uint32_t polls;
     bool did_ddl;
     bool did_write; /* a statement that is not read-only ran */
@@ -61,7 +63,32 @@ static void init_run(struct execution *x) {
 static void start_clock(struct execution *x) {
     struct dbos_env *env = x->engine->env;
     uint64_t timeout_us = x->request->timeout_us;
-    x->run.deadline_ns = timeout_us == 0 ? 0 : env->ops->mono_ns(env) + timeout_us * 1000;
+    if (x->limit_us != 0 && (timeout_us == 0 || timeout_us > x->limit_us)) {
+        timeout_us = x->limit_us;
+    }
+    x->start_ns = env->ops->mono_ns(env);
+    x->run.deadline_ns = timeout_us == 0 ? 0 : x->start_ns + timeout_us * 1000;
+}
+
+/* What the statements have shown of how long they take. A run that its limit ended, or should have
+ * ended, is none: false. It is asked before commit. */
+static bool note_time(struct execution *x) {
+    struct dbos_request *request = x->request;
+    if (request->kind != DBOS_REQUEST_STATEMENTS) {
+        return true;
+    }
+    bool asks = x->limit_us != 0;
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        asks = asks || !dbos_plan_is_quick(request->statements[i].plan);
+    }
+    if (!asks) {
+        return true;
+    }
+    uint64_t us = (x->engine->env->ops->mono_ns(x->engine->env) - x->start_ns) / 1000;
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        dbos_plan_note_time(request->statements[i].plan, us);
+    }
+    return x->limit_us == 0 || us < x->limit_us;
 }
 
 /* The record names the version that runs, not the one that the request was planned for. */
@@ -303,7 +330,7 @@ static void set_gate(struct execution *x, uint64_t position, uint64_t seen) {
     bool wrote = request->outcome == DBOS_OK && x->did_write;
     request->position = position;
     request->gate_position = seen;
-    if (position != 0 && (wrote || x->engine->options.strict_reads)) {
+    if (position != 0 && (wrote || x->engine->options.provenance_reads == DBOS_READS_STRICT)) {
         request->gate_position = position;
     }
     if (x->engine->options.durability == DBOS_DURABILITY_ASYNC) {
@@ -342,9 +369,15 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
     set_gate(x, position, seen);
 }
 
-void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
-                      struct dbos_request *request) {
-    struct execution x = {.engine = engine, .txn = txn, .request = request};
+static void give_up(struct execution *x, size_t reply_start) {
+    dbos_txn_forget(x->txn);
+    dbos_errinfo_clear(&x->request->error);
+    x->request->reply.size_bytes = reply_start;
+}
+
+bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request, uint64_t limit_us) {
+    struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
@@ -361,6 +394,10 @@ void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
             err = dbos_idempotency_end(&x.run, request, reply_start, &request->error);
         }
     }
+    if (!note_time(&x)) {
+        give_up(&x, reply_start);
+        return false;
+    }
     if (err == DBOS_OK) {
         uint64_t seen = dbos_txn_seen_position(txn);
         x.did_write = x.did_write || dbos_txn_has_writes(txn);
@@ -373,8 +410,9 @@ void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                 dbos_dispatcher_committed(engine->dispatcher, &tasks, position);
             }
             set_gate(&x, position, seen);
-            return;
+            return true;
         }
     }
     fail_request(&x, err, reply_start);
+    return true;
 }

@@ -1,5 +1,6 @@
 /* The log under ThreadSanitizer: producers, a follower, waiters, and the log's own threads.
  *
+ * Some producers take over the log thread's work for a moment.
  * Checked: the watermark never goes back and never passes what was taken, every record comes out of
  * the follower once and in order, recovery finds all of them with the recorded hash. The bound of
  * what is in flight is low, so that producers meet it, and nothing is left in flight. */
@@ -56,7 +57,14 @@ static void *produce(void *arg) {
         entry->position = head.position;
         entry->hash_delta = head.hash_delta;
         entry->size_bytes = (uint32_t)dbos_capture_finish(capture, &head, &session, entry->data);
+        bool holds = i % 3 == 0;
+        if (holds) {
+            dbos_log_hold(node_log);
+        }
         dbos_log_append_give(node_log, entry);
+        if (holds) {
+            dbos_log_release(node_log, i % 2 == 0);
+        }
         if (i % 97 == 0) {
             dbos_log_wait(node_log, head.position);
             DBOS_CHECK(dbos_log_durable(node_log) >= head.position);
@@ -67,7 +75,7 @@ static void *produce(void *arg) {
 }
 
 static void on_durable(void *arg) {
-    uint64_t *seen = arg; /* only the log thread is here */
+    uint64_t *seen = arg; /* one thread at a time is here */
     uint64_t durable = dbos_log_durable(node_log);
     DBOS_CHECK(durable >= *seen && durable <= dbos_log_last_position(node_log));
     *seen = durable;
