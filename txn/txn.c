@@ -18,7 +18,8 @@ enum dbos_err dbos_txn_open(struct dbos_alloc *alloc, const struct dbos_txn_opti
     dbos_buf_init(&txn->low_key, alloc);
     dbos_buf_init(&txn->high_key, alloc);
     dbos_rng_init(&txn->seeds, options->env->ops->random_u64(options->env));
-    if (dbos_capture_open(alloc, &txn->capture) != DBOS_OK) {
+    if (dbos_capture_open(alloc, &txn->capture) != DBOS_OK ||
+        (options->log != NULL && dbos_log_pool_open(options->log, &txn->pool) != DBOS_OK)) {
         dbos_txn_close(txn);
         return DBOS_ERR_NOMEM;
     }
@@ -32,6 +33,7 @@ void dbos_txn_close(struct dbos_txn *txn) {
     }
     DBOS_CHECK(txn->state == DBOS_TXN_IDLE);
     dbos_capture_close(txn->capture);
+    dbos_log_pool_close(txn->pool);
     dbos_buf_fini(&txn->arguments);
     dbos_buf_fini(&txn->low_key);
     dbos_buf_fini(&txn->high_key);

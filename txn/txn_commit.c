@@ -131,7 +131,7 @@ static enum dbos_err make_entry(struct dbos_txn *txn, const struct dbos_record_h
                          DBOS_RECORD_BYTES_MAX);
     }
     struct dbos_log_entry *entry =
-        dbos_log_entry_make(txn->options.log, bytes, txn->fresh_objects + object_count);
+        dbos_log_pool_take(txn->pool, bytes, txn->fresh_objects + object_count);
     if (entry == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a log record");
     }
