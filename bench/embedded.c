@@ -269,7 +269,7 @@ static int64_t vote_by_txn(struct voter *voter) {
     uint64_t rows = 0;
     uint64_t position = 0;
     if (node->log != NULL) {
-        dbos_log_wait_room(node->log, NULL, NULL);
+        (void)dbos_log_wait_room(node->log, NULL, NULL);
     }
     struct dbos_txn_call call = {
         .session = &session,
@@ -470,7 +470,7 @@ static void close_rows(struct rows_bench *bench) {
 static void begin(struct rows_bench *bench) {
     struct dbos_txn_call call = {.session = &session, .request = ++bench->request};
     if (bench->node.log != NULL) {
-        dbos_log_wait_room(bench->node.log, NULL, NULL);
+        (void)dbos_log_wait_room(bench->node.log, NULL, NULL);
     }
     dbos_txn_begin(bench->node.txn, &call);
 }
