@@ -268,16 +268,19 @@ static bool is_given_up(void *arg) {
 
 /* The one place where a partition, or the barrier with all of them, waits for the disk: memory
  * would grow without a bound behind a stalled one. A client may give up meanwhile; a task's result
- * must not fail because the disk is slow, so that its time begins behind the wait. */
-static void wait_for_log(struct execution *x) {
+ * must not fail because the disk is slow, so that its time begins behind the wait. Returns the
+ * monotonic time where that is known. */
+static uint64_t wait_for_log(struct execution *x) {
     bool is_client = x->request->kind != DBOS_REQUEST_TASK;
-    if (is_client) {
-        start_clock(x);
+    start_clock(x);
+    if (!dbos_log_wait_room(x->engine->log, is_client ? is_given_up : NULL, x)) {
+        x->polls = 1; /* the clock was read just now */
+        return x->start_ns;
     }
-    dbos_log_wait_room(x->engine->log, is_client ? is_given_up : NULL, x);
     if (!is_client) {
         start_clock(x);
     }
+    return 0;
 }
 
 static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
@@ -382,8 +385,9 @@ bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
     init_run(&x);
-    wait_for_log(&x);
+    uint64_t start_ns = wait_for_log(&x);
     describe_call(&x, &call);
+    call.start_ns = start_ns;
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;
     bool replayed = false;

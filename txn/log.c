@@ -147,16 +147,17 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry) {
     }
 }
 
-void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg) {
+bool dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg) {
     uint64_t bytes = atomic_load_explicit(&log->in_flight_bytes, memory_order_relaxed);
     if (bytes <= log->in_flight_bytes_max) {
-        return;
+        return false;
     }
     (void)atomic_fetch_add(&log->room_waits, 1);
     while (atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max &&
            (gives_up == NULL || !gives_up(arg))) {
         log->env->ops->sleep_us(log->env, ROOM_POLL_US);
     }
+    return true;
 }
 
 /* --- what is durable ------------------------------------------------------------------------- */

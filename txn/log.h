@@ -131,8 +131,8 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
  * thread has caught up, or until `gives_up` (asked every few ms; may be NULL: never) says so. Never
  * between begin and commit: what a transaction appends may pass the bound, by one record for each
  * thread. The log thread waits for no one who waits here, so that this ends whenever the disk goes
- * on. */
-void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg);
+ * on. Returns whether it has slept. */
+bool dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg);
 
 /* Everything up to here is durable (async: is written and may be lost in a power cut). */
 uint64_t dbos_log_durable(const struct dbos_log *log);

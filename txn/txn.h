@@ -41,6 +41,7 @@ struct dbos_txn_call {
     uint32_t procedure;
     uint32_t procedure_version;
     uint64_t task_id;
+    uint64_t start_ns; /* monotonic time at which it starts, where that is known; 0 = at begin */
     const struct dbos_datum *arguments;
     uint32_t argument_count;
     bool read_only; /* writes are DBOS_ERR_READ_ONLY */

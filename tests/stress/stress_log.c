@@ -52,7 +52,7 @@ static void *produce(void *arg) {
     DBOS_CHECK(dbos_log_pool_open(node_log, &pool) == DBOS_OK);
     for (uint64_t i = 0; i < RECORDS; i++) {
         struct dbos_record_head head = {.session = number};
-        dbos_log_wait_room(node_log, NULL, NULL);
+        (void)dbos_log_wait_room(node_log, NULL, NULL);
         struct dbos_log_entry *entry = make_entry(pool, capture, i, &head);
         head.position = dbos_log_take_position(node_log);
         head.hash_delta = delta_of(head.position);
