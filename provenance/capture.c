@@ -423,7 +423,7 @@ static uint8_t *put_partition(uint8_t *to, const struct dbos_record_head *head) 
     bool all = head->partition == DBOS_PARTITION_ALL;
     if (head->partitions != 0 && head->partitions <= DBOS_HEAD_NIBBLE_MAX &&
         (all || head->partition < DBOS_HEAD_NIBBLE_MAX)) {
-        *to++ = (uint8_t)(head->partitions << 4 |
+        *to++ = (uint8_t)((unsigned)head->partitions << 4 |
                           (all ? (unsigned)DBOS_HEAD_NIBBLE_MAX : (unsigned)head->partition));
         return to;
     }

@@ -153,7 +153,9 @@ static bool same_event(const struct dbos_event *a, const struct dbos_event *b) {
 }
 
 static int64_t near_or_far(struct dbos_rng *rng, int64_t to) {
-    return (int64_t)((uint64_t)to + random_number(rng) * (dbos_rng_below(rng, 2) == 0 ? 1 : -1u));
+    uint64_t distance = random_number(rng);
+    return (int64_t)(dbos_rng_below(rng, 2) == 0 ? (uint64_t)to + distance
+                                                 : (uint64_t)to - distance);
 }
 
 static struct dbos_record_head random_head(struct dbos_rng *rng, bool aborted) {
