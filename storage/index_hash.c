@@ -64,11 +64,12 @@ static uint64_t directory_count(const struct dbos_hash *index) {
 }
 
 static size_t directory_bytes(uint32_t depth) {
-    return sizeof(struct dbos_hash_segment *) << depth;
+    return (sizeof(uint64_t) + sizeof(struct dbos_hash_segment *)) << depth;
 }
 
-/* The first place of the directory whose hashes have the same `depth` top bits. */
-static uint64_t directory_place(uint64_t hash, uint32_t depth) { return hash >> 1 >> (63 - depth); }
+static struct dbos_hash_segment *segment_of(const struct dbos_hash *index, uint64_t hash) {
+    return index->directory[dbos_hash_place(hash, index->depth)];
+}
 
 /* How many places of the directory point to a segment; they are neighbours. */
 static uint64_t span_of(const struct dbos_hash *index, const struct dbos_hash_segment *segment) {
@@ -98,46 +99,58 @@ static void give_segment(struct dbos_hash *index, struct dbos_hash_segment *segm
 }
 
 void dbos_hash_fini(struct dbos_hash *index) {
-    if (index->directory != NULL) {
+    if (index->buckets != NULL) {
         uint64_t place = 0;
         while (place < directory_count(index)) {
             struct dbos_hash_segment *segment = index->directory[place];
             place += span_of(index, segment);
             give_segment(index, segment);
         }
-        dbos_slab_give(index->slab, index->directory, directory_bytes(index->depth));
+        dbos_slab_give(index->slab, index->buckets, directory_bytes(index->depth));
     }
     dbos_hash_init(index, index->slab, index->hash_of, index->arg);
 }
 
+static void point_to(struct dbos_hash *index, uint64_t place, struct dbos_hash_segment *segment) {
+    uint64_t logarithm = (uint64_t)__builtin_ctz(segment->mask + 1);
+    index->directory[place] = segment;
+    index->buckets[place] = (uint64_t)(uintptr_t)segment->entries | logarithm
+                                                                        << DBOS_HASH_LOG_SHIFT;
+}
+
+/* An empty directory; the old one is the caller's. */
+static enum dbos_err take_directory(struct dbos_hash *index, uint32_t depth) {
+    uint64_t *buckets = dbos_slab_take(index->slab, directory_bytes(depth));
+    if (buckets == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    index->buckets = buckets;
+    index->directory = (struct dbos_hash_segment **)(void *)(buckets + (UINT64_C(1) << depth));
+    index->depth = depth;
+    return DBOS_OK;
+}
+
 static enum dbos_err open_directory(struct dbos_hash *index) {
-    struct dbos_hash_segment **directory = dbos_slab_take(index->slab, directory_bytes(0));
     struct dbos_hash_segment *segment = take_segment(index, SEGMENT_ENTRIES_FIRST, 0);
-    if (directory == NULL || segment == NULL) {
-        dbos_slab_give(index->slab, directory, directory_bytes(0));
+    if (segment == NULL || take_directory(index, 0) != DBOS_OK) {
         give_segment(index, segment);
         return DBOS_ERR_NOMEM;
     }
-    directory[0] = segment;
-    index->directory = directory;
-    index->depth = 0;
+    point_to(index, 0, segment);
     index->segment_count = 1;
     return DBOS_OK;
 }
 
 static enum dbos_err double_directory(struct dbos_hash *index) {
-    uint64_t count = directory_count(index);
-    struct dbos_hash_segment **directory =
-        dbos_slab_take(index->slab, directory_bytes(index->depth + 1));
-    if (directory == NULL) {
+    struct dbos_hash old = *index;
+    if (take_directory(index, old.depth + 1) != DBOS_OK) {
         return DBOS_ERR_NOMEM;
     }
-    for (uint64_t i = 0; i < count; i++) {
-        directory[2 * i] = directory[2 * i + 1] = index->directory[i];
+    for (uint64_t i = 0; i < directory_count(&old); i++) {
+        index->directory[2 * i] = index->directory[2 * i + 1] = old.directory[i];
+        index->buckets[2 * i] = index->buckets[2 * i + 1] = old.buckets[i];
     }
-    dbos_slab_give(index->slab, index->directory, directory_bytes(index->depth));
-    index->directory = directory;
-    index->depth++;
+    dbos_slab_give(index->slab, old.buckets, directory_bytes(old.depth));
     return DBOS_OK;
 }
 
@@ -146,10 +159,10 @@ static void point_to_halves(struct dbos_hash *index, const struct dbos_hash_segm
                             uint64_t hash, struct dbos_hash_segment *low,
                             struct dbos_hash_segment *high) {
     uint64_t span = span_of(index, segment);
-    uint64_t first = directory_place(hash, index->depth) & ~(span - 1);
+    uint64_t first = dbos_hash_place(hash, index->depth) & ~(span - 1);
     for (uint64_t i = 0; i < span; i++) {
         DBOS_CHECK(index->directory[first + i] == segment);
-        index->directory[first + i] = i < span / 2 ? low : high;
+        point_to(index, first + i, i < span / 2 ? low : high);
     }
 }
 
@@ -157,13 +170,16 @@ static void point_to_halves(struct dbos_hash *index, const struct dbos_hash_segm
  */
 
 static void segment_put(struct dbos_hash_segment *segment, uint64_t hash, const void *item) {
-    uint32_t home = dbos_hash_home(hash, segment->mask);
-    uint32_t place = home;
-    while (segment->entries[place] != 0) {
-        place = (place + 1) & segment->mask;
+    uint32_t bucket = dbos_hash_home(hash, segment->mask);
+    uint32_t distance = 0;
+    uint32_t free = dbos_hash_match(segment->entries + bucket, 0);
+    while (free == 0) {
+        bucket = (bucket + BUCKET_ENTRIES) & segment->mask;
+        distance++;
+        free = dbos_hash_match(segment->entries + bucket, 0);
     }
-    uint32_t distance = ((place - home) & segment->mask) / BUCKET_ENTRIES;
-    segment->entries[place] = with_distance(entry_of(hash, item), distance);
+    segment->entries[bucket + (uint32_t)__builtin_ctz(free)] =
+        with_distance(entry_of(hash, item), distance);
     segment->count++;
 }
 
@@ -188,8 +204,7 @@ static void distribute(const struct dbos_hash *index, const struct dbos_hash_seg
         if (segment->entries[i] != 0) {
             void *item = dbos_hash_item(segment->entries[i]);
             uint64_t hash = index->hash_of(index->arg, item);
-            bool to_high = ((hash >> (63 - segment->depth)) & 1) != 0;
-            segment_put(to_high ? high : low, hash, item);
+            segment_put((hash >> (63 - segment->depth)) & 1 ? high : low, hash, item);
         }
     }
 }
@@ -240,17 +255,17 @@ static bool should_grow(const struct dbos_hash *index, const struct dbos_hash_se
 }
 
 enum dbos_err dbos_hash_reserve(struct dbos_hash *index, uint64_t hash) {
-    if (index->directory == NULL && open_directory(index) != DBOS_OK) {
+    if (index->buckets == NULL && open_directory(index) != DBOS_OK) {
         return DBOS_ERR_NOMEM;
     }
-    struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
+    struct dbos_hash_segment *segment = segment_of(index, hash);
     while (segment->count >= load_max(segment)) {
         enum dbos_err err =
             should_grow(index, segment) ? grow(index, segment, hash) : split(index, segment, hash);
         if (err != DBOS_OK) {
             return err;
         }
-        segment = dbos_hash_segment_of(index, hash);
+        segment = segment_of(index, hash);
     }
     return DBOS_OK;
 }
@@ -259,7 +274,7 @@ enum dbos_err dbos_hash_reserve(struct dbos_hash *index, uint64_t hash) {
  */
 
 void dbos_hash_put(struct dbos_hash *index, uint64_t hash, void *item) {
-    struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
+    struct dbos_hash_segment *segment = segment_of(index, hash);
     DBOS_CHECK(segment->count < load_max(segment));
     segment_put(segment, hash, item);
     index->count++;
@@ -293,7 +308,7 @@ static uint32_t pushed_over(const struct dbos_hash *index, const struct dbos_has
 }
 
 void dbos_hash_remove(struct dbos_hash *index, uint64_t hash, const void *item) {
-    struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
+    struct dbos_hash_segment *segment = segment_of(index, hash);
     uint32_t hole = place_of(segment, hash, item);
     for (;;) {
         uint32_t bucket = hole & ~(BUCKET_ENTRIES - 1u);
@@ -318,22 +333,25 @@ void dbos_hash_remove(struct dbos_hash *index, uint64_t hash, const void *item) 
 }
 
 void dbos_hash_swap(struct dbos_hash *index, uint64_t hash, const void *old, void *fresh) {
-    struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
+    struct dbos_hash_segment *segment = segment_of(index, hash);
     uint64_t *entry = &segment->entries[place_of(segment, hash, old)];
     DBOS_CHECK(*entry >> DBOS_HASH_TAG_SHIFT == dbos_hash_tag(hash));
     *entry = (*entry & ~DBOS_HASH_ADDRESS) | address_bits(fresh);
 }
 
 void dbos_hash_prefetch(const struct dbos_hash *index, uint64_t hash) {
-    if (index->directory != NULL) {
-        const struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
-        __builtin_prefetch(&segment->entries[dbos_hash_home(hash, segment->mask)]);
+    if (index->buckets != NULL) {
+        uint32_t mask;
+        uint64_t place = dbos_hash_place(hash, index->depth);
+        const uint64_t *entries = dbos_hash_entries(index->buckets[place], &mask);
+        __builtin_prefetch(entries + dbos_hash_home(hash, mask));
+        __builtin_prefetch(index->directory[place]);
     }
 }
 
 void dbos_hash_each(const struct dbos_hash *index, void (*each)(void *item, void *arg), void *arg) {
     uint64_t place = 0;
-    while (index->directory != NULL && place < directory_count(index)) {
+    while (index->buckets != NULL && place < directory_count(index)) {
         const struct dbos_hash_segment *segment = index->directory[place];
         place += span_of(index, segment);
         for (uint32_t i = 0; i <= segment->mask; i++) {
@@ -359,7 +377,7 @@ static bool entry_is_consistent(const struct dbos_hash *index,
             return false; /* a search would stop before it */
         }
     }
-    return directory_place(hash, segment->depth) == top &&
+    return dbos_hash_place(hash, segment->depth) == top &&
            entry >> DBOS_HASH_TAG_SHIFT == dbos_hash_tag(hash) &&
            with_distance(entry, distance) == entry;
 }
@@ -380,7 +398,7 @@ static bool segment_is_consistent(const struct dbos_hash *index,
 }
 
 bool dbos_hash_consistent(const struct dbos_hash *index) {
-    if (index->directory == NULL) {
+    if (index->buckets == NULL) {
         return index->count == 0;
     }
     uint64_t count = 0;
@@ -388,7 +406,10 @@ bool dbos_hash_consistent(const struct dbos_hash *index) {
     uint64_t place = 0;
     while (place < directory_count(index)) {
         const struct dbos_hash_segment *segment = index->directory[place];
-        if (segment->depth > index->depth || !segment_is_consistent(index, segment, place)) {
+        uint32_t mask;
+        if (segment->depth > index->depth || !segment_is_consistent(index, segment, place) ||
+            dbos_hash_entries(index->buckets[place], &mask) != segment->entries ||
+            mask != segment->mask) {
             return false;
         }
         count += segment->count;

@@ -1,7 +1,7 @@
 /* Hash index: 64-bit hash -> item, for unique keys (rows) and for block ids (storage/blocks.h).
  *
- * Extendible hashing. A directory of 2^depth pointers, indexed by the top bits of the hash, points
- * to segments; each segment is an array of buckets, a cache line each, of eight entries. An entry
+ * Extendible hashing. A directory of 2^depth places, indexed by the top bits of the hash, points to
+ * segments; each segment is an array of buckets, a cache line each, of eight entries. An entry
  * has 8 bytes: the item's address, 16 bits of its hash, and how far from its home it lies, so that
  * a look-up mostly reads one line of the index and then the item. Items are asked for their hash
  * (`hash_of`) only when a segment is split or grows.
@@ -19,6 +19,10 @@
  * closes its gap with an entry that was pushed on: there are no tombstones. A full segment is split
  * in two, so no operation pauses for longer than one segment takes; there is no rehash of the
  * whole.
+ *
+ * Beside the pointers to the segments the directory has one to their buckets, with their number: a
+ * look-up does not touch the segment's head, and that part of the directory is small enough for a
+ * cache.
  *
  * Segments are never merged and never shrink: a row that was taken out can always be put back
  * (newest first), which is what undo relies on.
@@ -45,7 +49,8 @@ struct dbos_hash {
     struct dbos_slab *slab;
     uint64_t (*hash_of)(const void *arg, const void *item);
     const void *arg;                      /* of hash_of; borrowed */
-    struct dbos_hash_segment **directory; /* 2^depth; NULL while nothing was ever reserved */
+    uint64_t *buckets;                    /* 2^depth; NULL while nothing was ever reserved */
+    struct dbos_hash_segment **directory; /* 2^depth, behind them */
     uint32_t depth;
     uint32_t segment_count;
     uint64_t count;
@@ -96,9 +101,17 @@ static inline uint32_t dbos_hash_home(uint64_t hash, uint32_t mask) {
     return (uint32_t)hash * DBOS_HASH_BUCKET & mask;
 }
 
-static inline struct dbos_hash_segment *dbos_hash_segment_of(const struct dbos_hash *index,
-                                                             uint64_t hash) {
-    return index->directory[hash >> 1 >> (63 - index->depth)];
+/* Where a hash belongs in the directory: its top bits. */
+static inline uint64_t dbos_hash_place(uint64_t hash, uint32_t depth) {
+    return hash >> 1 >> (63 - depth);
+}
+
+/* A place of `buckets`: the address of the entries, and the logarithm of their number on top. */
+enum { DBOS_HASH_LOG_SHIFT = 56 };
+
+static inline uint64_t *dbos_hash_entries(uint64_t place, uint32_t *mask) {
+    *mask = (UINT32_C(1) << (place >> DBOS_HASH_LOG_SHIFT)) - 1;
+    return (uint64_t *)(uintptr_t)(place & ((UINT64_C(1) << DBOS_HASH_LOG_SHIFT) - 1));
 }
 
 /* Bit i: entry i of a bucket has the tag. Without a branch: what a processor guesses wrong here, it
@@ -126,26 +139,27 @@ static inline uint32_t dbos_hash_match(const uint64_t *bucket, uint64_t tag) {
 }
 
 static inline void *dbos_hash_next(const struct dbos_hash *index, uint64_t hash, uint32_t *place) {
-    if (index->directory == NULL) {
+    if (index->buckets == NULL) {
         return NULL;
     }
-    const struct dbos_hash_segment *segment = dbos_hash_segment_of(index, hash);
+    uint32_t mask;
     uint64_t tag = dbos_hash_tag(hash);
-    uint32_t mask = segment->mask;
+    const uint64_t *all =
+        dbos_hash_entries(index->buckets[dbos_hash_place(hash, index->depth)], &mask);
     uint32_t bucket = dbos_hash_home(hash, mask);
     uint32_t behind = 0xff; /* entries that have not been looked at */
     if (*place != UINT32_MAX) {
         bucket = *place & ~(DBOS_HASH_BUCKET - 1u);
         behind = 0xfeu << *place % DBOS_HASH_BUCKET;
     }
-    const uint64_t *entries = segment->entries + bucket;
+    const uint64_t *entries = all + bucket;
     uint32_t match = dbos_hash_match(entries, tag) & behind;
     while (match == 0) {
         if (entries[DBOS_HASH_BUCKET - 1] == 0) {
             return NULL;
         }
         bucket = (bucket + DBOS_HASH_BUCKET) & mask;
-        entries = segment->entries + bucket;
+        entries = all + bucket;
         match = dbos_hash_match(entries, tag);
     }
     uint32_t number = (uint32_t)__builtin_ctz(match);

@@ -273,18 +273,13 @@ void dbos_row_give(struct dbos_slab *slab, const struct dbos_table_def *def, str
 static inline struct dbos_datum fixed_column(const struct dbos_table_def *def,
                                              const uint8_t *payload, uint32_t column,
                                              enum dbos_type type) {
-    struct dbos_datum datum = {.type = (uint8_t)type};
-    if (dbos_payload_is_null(payload, column)) {
-        datum.is_null = true;
-        return datum;
-    }
-    int64_t fixed = dbos_load_fixed(payload + def->null_bytes + def->offsets[column], type);
-    if (type == DBOS_TYPE_FLOAT8) {
-        memcpy(&datum.real, &fixed, sizeof datum.real);
-    } else {
-        datum.integer = fixed;
-    }
-    return datum;
+    const uint8_t *at = payload + def->null_bytes + def->offsets[column];
+    bool is_null = dbos_payload_is_null(payload, column); /* and the value's place is zero */
+    return (struct dbos_datum){
+        .type = (uint8_t)type,
+        .is_null = is_null,
+        .integer = dbos_load_fixed(at, type), /* of a float8, the same bits as .real */
+    };
 }
 
 struct dbos_datum dbos_payload_column(const struct dbos_table_def *def, const uint8_t *payload,
@@ -321,13 +316,9 @@ static uint32_t object_number(const struct dbos_table_def *def, const uint8_t *p
     return number;
 }
 
-struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct dbos_row *row,
-                                  uint32_t column) {
-    DBOS_CHECK(column < def->column_count);
-    enum dbos_type type = (enum dbos_type)def->columns[column].type;
-    if (!dbos_type_is_bytes(type)) {
-        return fixed_column(def, row->payload, column, type);
-    }
+/* Apart, so that the short way of the other columns stays short. */
+__attribute__((noinline)) static struct dbos_datum
+variable_column(const struct dbos_table_def *def, const struct dbos_row *row, uint32_t column) {
     struct dbos_object_id reference;
     struct dbos_datum datum = dbos_payload_column(def, row->payload, column, &reference);
     if (reference.size_bytes != 0) {
@@ -337,6 +328,14 @@ struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct
         datum.bytes.data = datum.object->data;
     }
     return datum;
+}
+
+struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct dbos_row *row,
+                                  uint32_t column) {
+    DBOS_CHECK(column < def->column_count);
+    enum dbos_type type = (enum dbos_type)def->columns[column].type;
+    return dbos_type_is_bytes(type) ? variable_column(def, row, column)
+                                    : fixed_column(def, row->payload, column, type);
 }
 
 static bool zero_bytes(const uint8_t *data, size_t size_bytes) {

@@ -477,12 +477,22 @@ static bool any_null(const struct dbos_datum *datums, uint32_t count) {
     return false;
 }
 
-struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
-                                 const struct dbos_datum *key) {
-    DBOS_CHECK(index_number < table->def->index_count);
-    const struct dbos_table_index *index = &table->indexes[index_number];
+/* A key of one integer, whose hash is as good as the key. */
+static struct dbos_row *find_integer(const struct dbos_table_index *index,
+                                     const struct dbos_datum *key) {
+    uint64_t hash = dbos_key_hash_integer(key->integer);
+    uint32_t place = UINT32_MAX;
+    struct dbos_row *row;
+    do {
+        row = dbos_hash_next(&index->hash, hash, &place);
+    } while (row != NULL && !dbos_key_equal_datums(&index->key, row, key));
+    return row;
+}
+
+/* Any other key. */
+__attribute__((noinline)) static struct dbos_row *find_key(const struct dbos_table_index *index,
+                                                           const struct dbos_datum *key) {
     uint32_t count = index->key.index->column_count;
-    DBOS_CHECK(index->key.index->unique);
     if (any_null(key, count)) {
         return NULL;
     }
@@ -498,6 +508,17 @@ struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number
     struct dbos_row *row = dbos_tree_at(dbos_tree_seek(&index->tree, key, count, false));
     bool equal = row != NULL && dbos_key_compare_datums(&index->key, row, key, count) == 0;
     return equal ? row : NULL;
+}
+
+struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
+                                 const struct dbos_datum *key) {
+    DBOS_CHECK(index_number < table->def->index_count);
+    const struct dbos_table_index *index = &table->indexes[index_number];
+    if (index->is_hash && index->key.exact_hash) {
+        return key->is_null ? NULL : find_integer(index, key);
+    }
+    DBOS_CHECK(index->key.index->unique);
+    return find_key(index, key);
 }
 
 void dbos_cursor_begin_full(struct dbos_table *table, struct dbos_cursor *cursor) {
