@@ -4,15 +4,20 @@
  * levels, so a path of twelve always suffices. */
 enum { LEVELS_MAX = 12, ENTRIES_MAX = DBOS_TREE_ENTRIES_MAX, ENTRIES_MIN = DBOS_TREE_ENTRIES_MIN };
 
-void dbos_tree_init(struct dbos_tree *tree, struct dbos_alloc *alloc, const struct dbos_key *key,
+void dbos_tree_init(struct dbos_tree *tree, struct dbos_slab *slab, const struct dbos_key *key,
                     bool by_hash) {
-    *tree = (struct dbos_tree){.alloc = alloc, .key = *key, .by_hash = by_hash};
+    *tree = (struct dbos_tree){.slab = slab, .key = *key, .by_hash = by_hash};
+}
+
+static size_t node_bytes(bool is_leaf) {
+    return sizeof(struct dbos_tree_node) +
+           (is_leaf ? 0 : ENTRIES_MAX * sizeof(struct dbos_tree_node *));
 }
 
 static void give_pool(struct dbos_tree *tree, struct dbos_tree_node *node) {
     while (node != NULL) {
         struct dbos_tree_node *next = node->next;
-        dbos_give(tree->alloc, node);
+        dbos_slab_give(tree->slab, node, node_bytes(node->is_leaf));
         node = next;
     }
 }
@@ -24,7 +29,7 @@ static void give_subtree(struct dbos_tree *tree, struct dbos_tree_node *node) {
             give_subtree(tree, node->children[i]);
         }
     }
-    dbos_give(tree->alloc, node);
+    dbos_slab_give(tree->slab, node, node_bytes(node->is_leaf));
 }
 
 void dbos_tree_fini(struct dbos_tree *tree) {
@@ -50,8 +55,7 @@ static uint64_t inners_for(uint64_t leaves) {
 }
 
 static struct dbos_tree_node *take_node(struct dbos_tree *tree, bool is_leaf) {
-    size_t children_bytes = is_leaf ? 0 : ENTRIES_MAX * sizeof(struct dbos_tree_node *);
-    struct dbos_tree_node *node = dbos_take(tree->alloc, sizeof *node + children_bytes);
+    struct dbos_tree_node *node = dbos_slab_take(tree->slab, node_bytes(is_leaf));
     if (node != NULL) {
         node->is_leaf = is_leaf;
     }

@@ -60,7 +60,7 @@ static void index_init(struct dbos_table_index *index, struct dbos_slab *slab,
     };
     dbos_key_init(&index->key, def, index_def);
     dbos_hash_init(&index->hash, slab, hash_of_row, &index->key);
-    dbos_tree_init(&index->tree, slab->alloc, &index->key, index_def->kind == DBOS_INDEX_HASH);
+    dbos_tree_init(&index->tree, slab, &index->key, index_def->kind == DBOS_INDEX_HASH);
 }
 
 static void index_fini(struct dbos_table_index *index) {
