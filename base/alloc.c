@@ -17,23 +17,32 @@ void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_
     alloc->name = name;
     atomic_init(&alloc->bytes, 0);
     alloc->bytes_max = bytes_max;
+    alloc->parent = NULL;
     atomic_init(&alloc->fail_countdown, 0);
+}
+
+void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbos_alloc *parent) {
+    dbos_alloc_init(alloc, name, 0);
+    alloc->parent = parent;
 }
 
 void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }
 
 bool dbos_alloc_charge(struct dbos_alloc *alloc, size_t size_bytes) {
     uint64_t held = atomic_fetch_add_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-    if (alloc->bytes_max != 0 && held + size_bytes > alloc->bytes_max) {
-        atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-        return false;
+    bool fits = alloc->bytes_max == 0 || held + size_bytes <= alloc->bytes_max;
+    if (fits && (alloc->parent == NULL || dbos_alloc_charge(alloc->parent, size_bytes))) {
+        return true;
     }
-    return true;
+    atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+    return false;
 }
 
 void dbos_alloc_discharge(struct dbos_alloc *alloc, size_t size_bytes) {
-    uint64_t held = atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-    DBOS_CHECK(held >= size_bytes);
+    for (; alloc != NULL; alloc = alloc->parent) {
+        uint64_t held = atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+        DBOS_CHECK(held >= size_bytes);
+    }
 }
 
 void *dbos_take(struct dbos_alloc *alloc, size_t size_bytes) {

@@ -76,6 +76,12 @@ static uint64_t span_of(const struct dbos_hash *index, const struct dbos_hash_se
     return UINT64_C(1) << (index->depth - segment->depth);
 }
 
+/* One thread writes it: no locked instruction. */
+static void count_bytes(struct dbos_hash *index, uint64_t taken, uint64_t given) {
+    uint64_t held = atomic_load_explicit(&index->bytes, memory_order_relaxed);
+    atomic_store_explicit(&index->bytes, held + taken - given, memory_order_relaxed);
+}
+
 static size_t entries_bytes(uint32_t capacity) { return (size_t)capacity * sizeof(uint64_t); }
 
 static struct dbos_hash_segment *take_segment(struct dbos_hash *index, uint32_t capacity,
@@ -88,11 +94,13 @@ static struct dbos_hash_segment *take_segment(struct dbos_hash *index, uint32_t 
         return NULL;
     }
     *segment = (struct dbos_hash_segment){.entries = entries, .mask = capacity - 1, .depth = depth};
+    count_bytes(index, sizeof *segment + entries_bytes(capacity), 0);
     return segment;
 }
 
 static void give_segment(struct dbos_hash *index, struct dbos_hash_segment *segment) {
     if (segment != NULL) {
+        count_bytes(index, 0, sizeof *segment + entries_bytes(segment->mask + 1));
         dbos_slab_give(index->slab, segment->entries, entries_bytes(segment->mask + 1));
         dbos_slab_give(index->slab, segment, sizeof *segment);
     }
@@ -127,6 +135,7 @@ static enum dbos_err take_directory(struct dbos_hash *index, uint32_t depth) {
     index->buckets = buckets;
     index->directory = (struct dbos_hash_segment **)(void *)(buckets + (UINT64_C(1) << depth));
     index->depth = depth;
+    count_bytes(index, directory_bytes(depth), 0);
     return DBOS_OK;
 }
 
@@ -151,6 +160,7 @@ static enum dbos_err double_directory(struct dbos_hash *index) {
         index->buckets[2 * i] = index->buckets[2 * i + 1] = old.buckets[i];
     }
     dbos_slab_give(index->slab, old.buckets, directory_bytes(old.depth));
+    count_bytes(index, 0, directory_bytes(old.depth));
     return DBOS_OK;
 }
 
@@ -404,6 +414,7 @@ bool dbos_hash_consistent(const struct dbos_hash *index) {
     uint64_t count = 0;
     uint32_t segments = 0;
     uint64_t place = 0;
+    uint64_t bytes = directory_bytes(index->depth);
     while (place < directory_count(index)) {
         const struct dbos_hash_segment *segment = index->directory[place];
         uint32_t mask;
@@ -414,7 +425,8 @@ bool dbos_hash_consistent(const struct dbos_hash *index) {
         }
         count += segment->count;
         segments++;
+        bytes += sizeof *segment + entries_bytes(segment->mask + 1);
         place += span_of(index, segment);
     }
-    return count == index->count && segments == index->segment_count;
+    return count == index->count && segments == index->segment_count && bytes == index->bytes;
 }

@@ -54,6 +54,7 @@ struct dbos_hash {
     uint32_t depth;
     uint32_t segment_count;
     uint64_t count;
+    _Atomic uint64_t bytes; /* held; anyone may look */
 };
 
 void dbos_hash_init(struct dbos_hash *index, struct dbos_slab *slab,

@@ -58,6 +58,8 @@ static struct dbos_tree_node *take_node(struct dbos_tree *tree, bool is_leaf) {
     struct dbos_tree_node *node = dbos_slab_take(tree->slab, node_bytes(is_leaf));
     if (node != NULL) {
         node->is_leaf = is_leaf;
+        uint64_t held = atomic_load_explicit(&tree->bytes, memory_order_relaxed);
+        atomic_store_explicit(&tree->bytes, held + node_bytes(is_leaf), memory_order_relaxed);
     }
     return node;
 }
@@ -555,5 +557,7 @@ bool dbos_tree_consistent(const struct dbos_tree *tree) {
     return walk.rows == tree->count && (walk.last_leaf == NULL || walk.last_leaf->next == NULL) &&
            walk.leaves + pool_count(tree->free_leaves) == tree->leaves_owned &&
            walk.inners + pool_count(tree->free_inners) == tree->inners_owned &&
-           tree->leaves_owned >= leaves && tree->inners_owned >= inners_for(leaves);
+           tree->leaves_owned >= leaves && tree->inners_owned >= inners_for(leaves) &&
+           tree->bytes ==
+               tree->leaves_owned * node_bytes(true) + tree->inners_owned * node_bytes(false);
 }

@@ -41,6 +41,7 @@ struct dbos_tree {
     uint64_t inners_owned;
     uint64_t reserved_rows; /* what the owned nodes suffice for */
     uint64_t count;
+    _Atomic uint64_t bytes; /* of the nodes owned; anyone may look */
 };
 
 void dbos_tree_init(struct dbos_tree *tree, struct dbos_slab *slab, const struct dbos_key *key,

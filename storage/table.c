@@ -255,7 +255,20 @@ void dbos_table_close(struct dbos_table *table) {
 struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table) {
     return table->def;
 }
-uint64_t dbos_table_row_count(const struct dbos_table *table) { return table->row_count; }
+uint64_t dbos_table_row_count(const struct dbos_table *table) {
+    return atomic_load_explicit(&table->row_count, memory_order_relaxed);
+}
+
+uint64_t dbos_table_index_bytes(const struct dbos_table *table, uint32_t index) {
+    DBOS_CHECK(index < table->def->index_count);
+    return atomic_load_explicit(&table->indexes[index].hash.bytes, memory_order_relaxed) +
+           atomic_load_explicit(&table->indexes[index].tree.bytes, memory_order_relaxed);
+}
+
+/* Not by ++, which would be a locked instruction. */
+static void set_row_count(struct dbos_table *table, uint64_t count) {
+    atomic_store_explicit(&table->row_count, count, memory_order_relaxed);
+}
 struct dbos_slab *dbos_table_alloc(struct dbos_table *table) {
     return &table->slab;
 }
@@ -338,7 +351,8 @@ static uint32_t same_keys(const struct dbos_table *table, const struct dbos_row 
 /* The last place of the directory is the row's; the one that had `place` before moves there. */
 static void put_row(struct dbos_table *table, struct dbos_row *row, const struct row_keys *keys,
                     uint64_t place) {
-    uint64_t last = table->row_count++;
+    uint64_t last = table->row_count;
+    set_row_count(table, last + 1);
     DBOS_CHECK(place <= last);
     if (place != last) {
         struct dbos_row *moved = *place_at(table, place);
@@ -384,7 +398,8 @@ void dbos_table_remove(struct dbos_table *table, struct dbos_row *row) {
     struct row_keys keys;
     DBOS_CHECK(row->place < table->row_count);
     DBOS_CHECK(*place_at(table, row->place) == row);
-    uint64_t last = --table->row_count;
+    uint64_t last = table->row_count - 1;
+    set_row_count(table, last);
     struct dbos_row *moved = *place_at(table, last);
     dbos_blocks_prefetch(&table->blocks, row->block);
     dbos_blocks_prefetch(&table->blocks, moved->block);

@@ -603,6 +603,10 @@ Test(storage_table, a_large_table_stays_consistent_while_it_grows_and_is_emptied
         }
     }
     cr_assert_eq(dbos_table_row_count(m.table), 0);
+    uint64_t index_bytes = dbos_table_index_bytes(m.table, 0) + dbos_table_index_bytes(m.table, 1);
+    cr_expect_gt(dbos_table_index_bytes(m.table, 0), ROWS * 9ul);
+    cr_expect_gt(dbos_table_index_bytes(m.table, 1), ROWS * 16ul);
+    cr_expect_lt(index_bytes, atomic_load(&m.alloc.bytes));
     atomic_store(&m.alloc.fail_countdown, 1);
     for (uint32_t i = ROWS; i > 0; i--) { /* all of it is undone */
         dbos_table_undo_remove(m.table, rows[(uint64_t)(i - 1) * 7919 % ROWS]);
