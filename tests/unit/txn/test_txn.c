@@ -791,7 +791,8 @@ Test(txn_txn, every_failed_take_aborts_without_a_trace) {
             dbos_log_wait(node.log, dbos_log_last_position(node.log));
             char *before = test_node_text(&node);
             struct dbos_alloc *failing =
-                which == 0 ? &node.alloc : dbos_table_alloc(dbos_store_table(node.store, 100, 0));
+                which == 0 ? &node.alloc
+                           : dbos_table_alloc(dbos_store_table(node.store, 100, 0))->alloc;
             uint64_t position = 0;
             begin(node.barrier);
             atomic_store(&failing->fail_countdown, n);
