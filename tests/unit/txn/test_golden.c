@@ -68,15 +68,17 @@ static void capture_columns(struct test_log *t, struct dbos_capture *capture) {
     struct dbos_table_def *def = def_with_columns(t);
     struct dbos_row *a = NULL;
     struct dbos_row *b = NULL;
+    struct dbos_slab slab;
+    dbos_slab_init(&slab, &t->alloc);
     struct dbos_datum datums[4] = {dbos_datum_int(DBOS_TYPE_INT8, -5),
                                    dbos_datum_int(DBOS_TYPE_INT4, 7), dbos_datum_real(61.5),
                                    dbos_datum_bytes(DBOS_TYPE_TEXT, "Augusta Ada King-Noel", 21)};
     struct dbos_bytes key = {.data = (const uint8_t *)"\x01\x7f\xff\xff\xff\xff\xff\xff\xfb",
                              .size_bytes = 9};
-    cr_assert_eq(dbos_row_make(&t->alloc, t->objects, def, datums, &a, &t->info), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&slab, t->objects, def, datums, &a, &t->info), DBOS_OK);
     datums[1].integer = 1000;
     datums[2] = dbos_datum_null(DBOS_TYPE_FLOAT8);
-    cr_assert_eq(dbos_row_make(&t->alloc, t->objects, def, datums, &b, &t->info), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&slab, t->objects, def, datums, &b, &t->info), DBOS_OK);
     a->block = 5 * 1024 + 77;
     a->position = 12345;
     b->block = a->block;
@@ -85,8 +87,9 @@ static void capture_columns(struct test_log *t, struct dbos_capture *capture) {
     dbos_capture_ordinal(capture, 200, dbos_record_statement_id(12, 3, 200), "update patient");
     dbos_capture_absent(capture, 103, 1003, key);
     dbos_capture_update(capture, def, a, b);
-    dbos_row_give(&t->alloc, def, a);
-    dbos_row_give(&t->alloc, def, b);
+    dbos_row_give(&slab, def, a);
+    dbos_row_give(&slab, def, b);
+    dbos_slab_fini(&slab);
     dbos_table_def_unref(def);
 }
 
