@@ -36,6 +36,16 @@ start_node() {
     start_server dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
 }
 
+# check_kill DURABILITY: what was there is there after kill -9 and a restart.
+check_kill() {
+    local before=$rows
+    [ "$1" = sync ] || sleep 0.5 # what it may lose is written by now
+    kill_node
+    launch dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
+    check_votes
+    [ "$rows" = "$before" ] || { echo "$before votes, after kill -9 $rows" >&2; exit 1; }
+}
+
 raw_sync() {
     for _ in $(seq "$REPS"); do
         calm "$bin/bench_raw_sync" "$work" --seconds "$SECS"
@@ -67,6 +77,7 @@ vote_dbosd() {
                     start_node "$durability"
                     vload -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "$SECS" -f vote
                     check_votes
+                    check_kill "$durability"
                     stop_node
                 done
             } | medians dbosd vote-wire-C "durability=$durability,provenance=full" "$1" "$2"

@@ -202,7 +202,7 @@ static void run_script(struct node *node, const char *sql) {
     ensure(dbos_script_parse(alloc, sql, &request.script, &node->info) == DBOS_OK, sql,
            &node->info);
     dbos_buf_init(&request.reply, alloc);
-    dbos_request_run(node->engine, node->engine->barrier.txn, &request);
+    (void)dbos_request_run(node->engine, node->engine->barrier.txn, &request, 0);
     ensure(request.outcome == DBOS_OK, sql, &request.error);
     dbos_buf_fini(&request.reply);
     dbos_script_close(request.script);
@@ -308,7 +308,7 @@ static int64_t vote_by_engine(struct voter *voter) {
     struct dbos_request *request = &voter->request;
     request->number = ++voter->number;
     dbos_buf_reset(&request->reply);
-    dbos_request_run(voter->node.engine, voter->node.txn, request);
+    (void)dbos_request_run(voter->node.engine, voter->node.txn, request, 0);
     ensure(request->outcome == DBOS_OK, "vote", &request->error);
     return outcome_of_reply(&request->reply);
 }

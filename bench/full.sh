@@ -33,6 +33,8 @@ trap stop_all EXIT
 ulimit -n "$(ulimit -Hn)" # for the node, too
 files_max=$(ulimit -n)
 
+sql() { psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos "$@" >/dev/null; }
+
 # What one call is. Votes are of 10,000,000 phones, as in all.sh.
 vote=(--call 'SELECT vote($1,$2,$3)' --args '2000000000..2009999999 1..6 10')
 vote_hot=(--call 'SELECT vote_hot($1,$2,$3)' --args '2000000000..2009999999 1..6 10')
@@ -42,7 +44,7 @@ node_options() { options=(--data-dir "$work/node" --port 0 --no-worker --durabil
 fresh_node() { start_server dbosd "${options[@]}"; }
 again() { # the node, killed and started on what it left
     kill_node
-    run_server dbosd "${options[@]}"
+    launch dbosd "${options[@]}"
 }
 
 # load OPTION...: one run of the generator: a line of full.jsonl, and a short one for the reader
@@ -68,9 +70,9 @@ agree() {
         exit 1
     fi
 }
-votes_agree() { # $1 = votes that were acknowledged; the table may hold more than that
+votes_agree() { # $1 = votes that were acknowledged
     check_votes
-    agree "votes in the table" "$(sql -c 'SELECT count(*) FROM votes')" "$1"
+    agree "votes in the table" "$rows" "$1"
 }
 
 # settle: until the archiver has nothing to do (it may be behind after a table was filled)
@@ -114,7 +116,7 @@ part_hot() {
 }
 hot_agrees() {
     votes_agree "$2"
-    [ "$1" = vote ] || agree "sum of the totals" "$(sql -c 'SELECT sum(total) FROM contestants')" "$2"
+    [ "$1" = vote ] || agree "sum of the totals" "$(ask 'SELECT sum(total) FROM contestants')" "$2"
 }
 
 # Beside votes, each in one partition: money from one account to another, with all partitions in hand. The
@@ -144,7 +146,7 @@ part_multi() {
 }
 multi_agrees() {
     votes_agree "$1"
-    agree "money" "$(sql -c 'SELECT sum(balance) FROM account')" $(($2 * 1000000))
+    agree "money" "$(ask 'SELECT sum(balance) FROM account')" $(($2 * 1000000))
 }
 
 # fill TABLE FIRST LAST VALUES: rows by the hundred thousand
@@ -153,45 +155,45 @@ fill() {
     for ((from = $2; from <= $3; from += 100000)); do
         to=$((from + 99999 < $3 ? from + 99999 : $3))
         echo "INSERT INTO $1 SELECT $4 FROM generate_series($from, $to) g;"
-    done | sql -f - >/dev/null
+    done | sql -f -
 }
 
 # Reads, votes, and inserts with as many deletions, so that the table keeps its size.
 part_rows() {
-    local rows rep setting start available_kb inserted deleted
-    for rows in $rows_of; do
+    local size rep setting start available_kb inserted deleted
+    for size in $rows_of; do
         available_kb=$(awk '/^MemAvailable/ {print $2}' /proc/meminfo)
-        if [ $((rows * ${BYTES_PER_ROW:-800} / 1024)) -gt "$available_kb" ]; then
-            echo "rows: $rows do not fit into the $((available_kb / 1024)) MB that are free: skipped"
-            note part=rows "rows=$rows" skipped=memory
+        if [ $((size * ${BYTES_PER_ROW:-800} / 1024)) -gt "$available_kb" ]; then
+            echo "rows: $size do not fit into the $((available_kb / 1024)) MB that are free: skipped"
+            note part=rows "rows=$size" skipped=memory
             continue
         fi
         node_options
         fresh_node
         start=$SECONDS
         sql -c 'CREATE TABLE kv (k bigint PRIMARY KEY, v bigint NOT NULL) PARTITION BY HASH (k)'
-        fill kv 1 "$rows" 'g, 0'
-        fill phone_votes 2000000001 $((2000000000 + rows)) 'g, 0'
-        note part=rows-filled "rows=$rows" "seconds=$((SECONDS - start))" "rss_mb=$(rss_mb)"
+        fill kv 1 "$size" 'g, 0'
+        fill phone_votes 2000000001 $((2000000000 + size)) 'g, 0'
+        note part=rows-filled "rows=$size" "seconds=$((SECONDS - start))" "rss_mb=$(rss_mb)"
         settle
-        echo "rows: two tables of $rows rows, filled in $((SECONDS - start)) s with the archive, $(rss_mb) MB"
+        echo "rows: two tables of $size rows, filled in $((SECONDS - start)) s with the archive, $(rss_mb) MB"
         inserted=0 deleted=0
         for rep in $(seq "$REPS"); do
             for setting in "1 1" "32 16"; do
                 set -- $setting
-                set -- --tag part=rows --tag "rows=$rows" --connections "$1" --depth "$2"
-                load "$@" --tag call=read --call 'SELECT v FROM kv WHERE k = $1' --args "1..$((rows / 10 * 9))"
+                set -- --tag part=rows --tag "rows=$size" --connections "$1" --depth "$2"
+                load "$@" --tag call=read --call 'SELECT v FROM kv WHERE k = $1' --args "$((1 + deleted))..$((size + inserted))"
                 load "$@" --tag call=vote --call 'SELECT vote($1,$2,$3)' \
-                    --args "2000000001..$((2000000000 + rows)) 1..6 1000000000"
+                    --args "2000000001..$((2000000000 + size)) 1..6 1000000000"
                 load "$@" --tag call=insert+delete \
-                    --call 'INSERT INTO kv VALUES ($1, 0)' --args "seq:$((rows + 1 + inserted))" \
+                    --call 'INSERT INTO kv VALUES ($1, 0)' --args "seq:$((size + 1 + inserted))" \
                     --call 'DELETE FROM kv WHERE k = $1' --args "seq:$((1 + deleted))"
                 inserted=$((inserted + $(field 'calls[0]["rows"]')))
                 deleted=$((deleted + $(field 'calls[1]["rows"]')))
             done
         done
         check_votes
-        agree "rows of kv" "$(sql -c 'SELECT count(*) FROM kv')" $((rows + inserted - deleted))
+        agree "rows of kv" "$(ask 'SELECT count(*) FROM kv')" $((size + inserted - deleted))
         stop_node
     done
 }
@@ -261,12 +263,12 @@ part_overload() {
     sleep 5
     kill "$watcher"
     watcher=
-    sum=$(sql -c 'SELECT sum(n) FROM counter')
+    sum=$(ask 'SELECT sum(n) FROM counter')
     # What was acknowledged is there; what was not answered may be.
     [ "$sum" -ge "$least" ] && [ "$sum" -le $((least + $(field 'unanswered'))) ] ||
         agree "sum of the counters" "$sum" "$least (and up to $(field 'unanswered') unanswered)"
     again
-    agree "sum of the counters after a kill" "$(sql -c 'SELECT sum(n) FROM counter')" "$sum"
+    agree "sum of the counters after a kill" "$(ask 'SELECT sum(n) FROM counter')" "$sum"
     stop_node
 }
 

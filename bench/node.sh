@@ -15,39 +15,38 @@ kill_node() {
     node=
 }
 
-# run_server PROGRAM ARGUMENT...: on the data that $work/node has
-run_server() {
-    local program=$1
+# launch PROGRAM ARGUMENT...: a server; sets $node and $port. An argument lies in $work, so that the
+# peers' helpers know it. READY_S: how long it may take.
+launch() {
+    local program=$1 deadline=$((SECONDS + ${READY_S:-30}))
     shift
     rm -f "$work/ready"
     "$bin/$program" "$@" >"$work/ready" 2>>"$out/$program.log" &
     node=$!
     port=
-    for _ in $(seq "${READY_S:-30}0"); do
+    while [ $SECONDS -le $deadline ] && kill -0 "$node" 2>/dev/null; do
         port=$(sed -n 's/.*ready.*port=\([0-9]*\).*/\1/p' "$work/ready" 2>/dev/null || true)
-        [ -n "$port" ] && return
-        kill -0 "$node" 2>/dev/null || break
+        [ -z "$port" ] || return 0
         sleep 0.1
     done
     echo "$program did not start; see $out/$program.log" >&2
     exit 1
 }
 
-sql() { psql -qXAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos "$@"; }
-
-# start_server PROGRAM ARGUMENT...: a server without data, but with the Vote schema.
-# An argument lies in $work, so that the peers' helpers know it.
+# start_server PROGRAM ARGUMENT...: launch it in an empty $work/node, with the Vote schema
 start_server() {
     rm -rf "$work/node"
-    run_server "$@"
-    sql -f procs/examples/vote.sql
+    launch "$@"
+    psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -f procs/examples/vote.sql
 }
 
-# Every accepted vote is a row and a count.
+ask() { psql -qXAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -c "$1"; }
+
+# Every accepted vote is a row and a count; sets $rows.
 check_votes() {
-    local rows counts
-    rows=$(sql -c 'SELECT count(*) FROM votes')
-    counts=$(sql -c 'SELECT coalesce(sum(n), 0) FROM phone_votes')
+    local counts
+    rows=$(ask 'SELECT count(*) FROM votes')
+    counts=$(ask 'SELECT coalesce(sum(n), 0) FROM phone_votes')
     [ "$rows" = "$counts" ] || { echo "votes $rows, counts $counts: they differ" >&2; exit 1; }
 }
 

@@ -62,6 +62,7 @@ static enum dbos_err open_txn(struct dbos_engine *engine, uint32_t partition, st
         .commit_time = commit_time,
         .commit_time_arg = engine,
         .partition = partition,
+        .reads_off = engine->options.provenance_reads == DBOS_READS_OFF,
         .env = engine->env,
     };
     if (dbos_txn_open(&engine->storage_alloc, &options, out) != DBOS_OK) {

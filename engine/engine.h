@@ -10,12 +10,18 @@
 
 struct dbos_engine;
 
+enum dbos_provenance_reads {
+    DBOS_READS_RELAXED, /* a read is answered before its own record is durable */
+    DBOS_READS_STRICT,  /* it waits for that */
+    DBOS_READS_OFF,     /* what is read is not recorded */
+};
+
 struct dbos_engine_options {
     struct dbos_env *env;
     const char *data_dir;
     uint32_t partitions; /* 0 = cores - 1, at least 1 */
     enum dbos_durability durability;
-    bool strict_reads;          /* provenance_reads = strict */
+    enum dbos_provenance_reads provenance_reads;
     bool archive;               /* run the archiver process */
     bool worker;                /* supervise a worker process */
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */

@@ -95,6 +95,9 @@ void dbos_barrier_init(struct dbos_barrier *barrier);
 bool dbos_barrier_idle(const struct dbos_barrier *barrier);
 /* Queue a request and call the partitions, unless they are called already. Any thread. */
 void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request);
+/* Run a request in the calling thread if all partitions sleep and nothing is queued in any. False:
+ * as dbos_partition_try(). */
+bool dbos_barrier_try(struct dbos_engine *engine, struct dbos_request *request, uint64_t limit_us);
 /* A partition has met its park node: wait, or run the barrier when it is the last to come. */
 void dbos_barrier_arrive(struct dbos_engine *engine);
 

@@ -330,7 +330,7 @@ static void set_gate(struct execution *x, uint64_t position, uint64_t seen) {
     bool wrote = request->outcome == DBOS_OK && x->did_write;
     request->position = position;
     request->gate_position = seen;
-    if (position != 0 && (wrote || x->engine->options.strict_reads)) {
+    if (position != 0 && (wrote || x->engine->options.provenance_reads == DBOS_READS_STRICT)) {
         request->gate_position = position;
     }
     if (x->engine->options.durability == DBOS_DURABILITY_ASYNC) {

@@ -18,8 +18,7 @@ void dbos_submitter_rests(struct dbos_submitter *submitter) {
 }
 
 static bool is_quick(const struct dbos_request *request) {
-    if (request->kind != DBOS_REQUEST_STATEMENTS || request->route == DBOS_ROUTE_BARRIER ||
-        request->is_ddl) {
+    if (request->kind != DBOS_REQUEST_STATEMENTS || request->is_ddl) {
         return false;
     }
     for (uint32_t i = 0; i < request->statement_count; i++) {
@@ -30,6 +29,12 @@ static bool is_quick(const struct dbos_request *request) {
     return true;
 }
 
+static bool try_run(struct dbos_engine *engine, struct dbos_request *request) {
+    return request->route == DBOS_ROUTE_BARRIER
+               ? dbos_barrier_try(engine, request, LIMIT_US)
+               : dbos_partition_try(&engine->partitions[request->partition], request, LIMIT_US);
+}
+
 void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request *request) {
     struct dbos_engine *engine = submitter->engine;
     bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL && is_quick(request);
@@ -37,8 +42,7 @@ void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request
         submitter->holds_log = true;
         dbos_log_hold(engine->log);
     }
-    bool has_run =
-        may_run && dbos_partition_try(&engine->partitions[request->partition], request, LIMIT_US);
+    bool has_run = may_run && try_run(engine, request);
     if (!has_run) {
         dbos_engine_submit(engine, request);
     }

@@ -198,7 +198,9 @@ void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char 
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row) {
     /* Rows that this transaction wrote, too: what it writes later depends on them. After an abort a
      * block that it inserted was never there; the archive passes over reads of such blocks. */
-    dbos_capture_read(txn->capture, table_id, row->block);
+    if (!txn->options.reads_off) {
+        dbos_capture_read(txn->capture, table_id, row->block);
+    }
 }
 
 /* Key bytes of leading index columns; empty where there is no memory (the record then fails). */
@@ -217,18 +219,26 @@ static struct dbos_bytes key_of(struct dbos_txn *txn, struct dbos_buf *buf,
 
 void dbos_txn_note_absent(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                           const struct dbos_datum *key, uint32_t count) {
-    dbos_capture_absent(txn->capture, table_id, index_id, key_of(txn, &txn->low_key, key, count));
+    if (!txn->options.reads_off) {
+        dbos_capture_absent(txn->capture, table_id, index_id,
+                            key_of(txn, &txn->low_key, key, count));
+    }
 }
 
 void dbos_txn_note_scan(struct dbos_txn *txn, uint32_t table_id, uint32_t partition,
                         uint64_t rows) {
-    dbos_capture_scan(txn->capture, table_id, (uint16_t)partition, rows);
+    if (!txn->options.reads_off) {
+        dbos_capture_scan(txn->capture, table_id, (uint16_t)partition, rows);
+    }
 }
 
 void dbos_txn_note_range(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                          const struct dbos_bound *low, const struct dbos_bound *high,
                          uint64_t rows) {
     static const struct dbos_bound unbounded = {0};
+    if (txn->options.reads_off) {
+        return;
+    }
     low = low == NULL ? &unbounded : low;
     high = high == NULL ? &unbounded : high;
     uint8_t flags = (uint8_t)((low->inclusive ? 1 : 0) | (high->inclusive ? 2 : 0));
@@ -238,7 +248,9 @@ void dbos_txn_note_range(struct dbos_txn *txn, uint32_t table_id, uint32_t index
 }
 
 void dbos_txn_note_egress(struct dbos_txn *txn, uint64_t rows, uint64_t bytes, uint64_t digest) {
-    dbos_capture_egress(txn->capture, rows, bytes, digest);
+    if (!txn->options.reads_off) {
+        dbos_capture_egress(txn->capture, rows, bytes, digest);
+    }
 }
 
 /* --- writes ---------------------------------------------------------------------------------- */

@@ -201,7 +201,7 @@ int main(void) {
         .data_dir = data,
         .partitions = PARTITIONS,
         .durability = DBOS_DURABILITY_SYNC,
-        .strict_reads = true,
+        .provenance_reads = DBOS_READS_STRICT,
         .program_dir = ".",
         .segment_bytes = 4 << 20,
     };

@@ -150,6 +150,25 @@ Test(engine_submitter, what_takes_longer_than_a_moment_is_run_once_by_the_partit
     test_engine_close(&scene.t);
 }
 
+Test(engine_submitter, runs_across_all_partitions_when_all_of_them_sleep) {
+    struct scene scene;
+    struct test_step step;
+    char sql[64];
+    open_scene(&scene, (struct dbos_engine_options){.partitions = 3});
+    for (int i = 0; i < 10; i++) {
+        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, 0)", i);
+        cr_assert_eq(test_engine_run(&scene.t, sql), DBOS_OK);
+    }
+    make_step(&scene, &step, "UPDATE t SET n = n + 1");
+    cr_assert_eq(step.request.route, DBOS_ROUTE_BARRIER);
+    seem_quick(&step);
+    cr_expect(run_until_here(&scene, &step));
+    cr_expect_eq(step.request.outcome, DBOS_OK, "%s", step.request.error.message);
+    cr_expect_eq(dbos_log_barrier_position(scene.t.engine->log), step.request.position);
+    test_step_release(&step);
+    test_engine_close(&scene.t);
+}
+
 Test(engine_submitter, a_request_never_overtakes_one_that_waits_in_the_partition) {
     enum { ROUNDS = 300 };
     struct scene scene;
