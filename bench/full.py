@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Lines of full.sh's results.
 
-  full.py show < LINE             what a run was, for the reader
+  full.py keep FILE [NAME=VALUE...] < LINE
+                                  appends the run's line, with fields added, and says what it was
   full.py field EXPRESSION < LINE a Python expression over the line's fields
   full.py note NAME=VALUE...      a line
   full.py summary FILE            tables of all lines of full.jsonl, and the bars: met or missed
@@ -20,10 +21,16 @@ def number(text):
     return text
 
 
+def fields(words):
+    return {name: number(value) for name, value in (word.split("=", 1) for word in words)}
+
+
 def show(line):
     tags = [f"{name} {value}" for name, value in line.items() if name not in NO_TAGS]
     load = f"{line['connections']} x {line['depth']}" if "depth" in line else f"{line['connections']}, {line['rate']:,}/s"
     text = f"{', '.join(tags)}, {load}: {line['tps']:,.0f}/s, p50 {line['p50_us']:,.0f} us, p99 {line['p99_us']:,.0f} us"
+    if "node_cpu_us" in line:
+        text += f", {line['node_cpu_us']} us of the node's processors each"
     for name in ("errors", "refused", "late", "unanswered", "lost"):
         if line[name]:
             text += f", {name} {line[name]}"
@@ -34,6 +41,7 @@ def show(line):
 NO_TAGS = {
     "connections", "depth", "rate", "seconds", "tps", "p50_us", "p99_us", "p999_us", "max_us", "arrivals",
     "ok", "late", "unanswered", "lost", "connect_s", "errors", "refused", "per_second", "calls",
+    "node_cpu_us",
 }  # fmt: skip
 
 # Under overload a server may refuse; each of these is a documented answer to it (docs/limits.md).
@@ -70,6 +78,16 @@ def figures(lines):
 
 
 FIGURES = ["tps", "p50 us", "p99 us", "runs"]
+
+
+def reads(lines):
+    runs = groups([line for line in lines if line.get("part") == "reads"], "reads")
+    if len(runs) != 2:
+        return
+    print("what recording the reads costs: vote, 32 x 16")
+    table(["reads", "node us each"] + FIGURES, [[key[0], median(found, "node_cpu_us")] + figures(found) for key, found in runs.items()])
+    cost = 1 - median(runs["relaxed",]) / median(runs["off",])
+    bar(f"cost {100 * cost:.1f} % (<= 10 %)", cost <= 0.1)
 
 
 def hot(lines):
@@ -164,10 +182,11 @@ def overload(lines):
     print(f"overload: {during['rate']:,} updates/s over {during['connections']:,} connections, {during['seconds']} s")
     late = 100 * during["late"] / max(1, during["arrivals"])
     rows = [
-        [line["phase"], line["arrivals"], line["ok"], line["late"], line["unanswered"], line["lost"]] + figures([line])[:3]
+        [line["phase"], line["arrivals"], line["ok"], line["late"], line["unanswered"], str(line.get("node_cpu_us", ""))]
+        + figures([line])[:3]
         for line in (before, during, after)
     ]
-    table(["", "arrivals", "answered", "late", "unanswered", "lost", "tps", "p50 us", "p99 us"], rows)
+    table(["", "arrivals", "answered", "late", "unanswered", "node us each", "tps", "p50 us", "p99 us"], rows)
     print(f"  late, never sent: {late:.1f} % (all that the node and the generator had no time for)")
     print(f"  connected in {during['connect_s']} s; refused: {during['refused'] or 'none'}")
     errors = {state: count for line in runs.values() for state, count in line["errors"].items()}
@@ -188,7 +207,7 @@ def overload(lines):
 def summary(path):
     with open(path) as file:
         lines = [json.loads(line) for line in file if line.startswith("{")]
-    for part in (hot, multi, rows, connections, overload):
+    for part in (reads, hot, multi, rows, connections, overload):
         part(lines)
     for line in lines:
         if line.get("part") == "fault":
@@ -197,12 +216,15 @@ def summary(path):
 
 def main():
     words = sys.argv[1:]
-    if words[:1] == ["show"]:
-        show(json.loads(sys.stdin.read()))
+    if words[:1] == ["keep"] and len(words) >= 2:
+        line = json.loads(sys.stdin.read()) | fields(words[2:])
+        with open(words[1], "a") as file:
+            file.write(json.dumps(line) + "\n")
+        show(line)
     elif words[:1] == ["field"] and len(words) == 2:
         print(eval(words[1], {"__builtins__": {"sum": sum, "int": int}}, json.loads(sys.stdin.read())))
     elif words[:1] == ["note"]:
-        print(json.dumps({name: number(value) for name, value in (word.split("=", 1) for word in words[1:])}))
+        print(json.dumps(fields(words[1:])))
     elif words[:1] == ["summary"] and len(words) == 2:
         summary(words[1])
     else:

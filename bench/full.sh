@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What make bench FULL=1 measures after all.sh: contention, transactions on several partitions, growth with
+# What make bench FULL=1 measures after all.sh: the cost of recording reads, contention, transactions on several partitions, growth with
 # rows and connections, and overload. Each part runs alone, too:
-#   full.sh [hot] [multi] [rows] [connections] [overload]
+#   full.sh [reads] [hot] [multi] [rows] [connections] [overload]
 # Each run of the load generator is a line of full.jsonl; the table at its end is full.txt, the plots *.svg.
 #   REPS=3 SECS=5         runs of each setting (interleaved; the medians count) and their length
 #   ROWS="10000 …"        sizes of the tables (10^4 to 10^7; one that does not fit into memory is left out)
@@ -49,13 +49,16 @@ again() { # the node, killed and started on what it left
 
 # load OPTION...: one run of the generator: a line of full.jsonl, and a short one for the reader
 load() {
+    local before
+    before=$(cpu_us)
     "$bin/bench_load" --port "$port" --seconds "$SECS" "$@" >"$work/line" 2>>"$out/load.log" || {
         echo "bench_load failed; see $out/load.log" >&2
         exit 1
     }
-    cat "$work/line" >>"$results"
-    bench/full.py show <"$work/line"
+    bench/full.py keep "$results" "node_cpu_us=$((($(cpu_us) - before) / (1 + $(field 'arrivals'))))" <"$work/line"
 }
+# cpu_us: processor time of the node so far, without its archiver's
+cpu_us() { awk -v hz="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); printf "%d", ($12 + $13) * 1000000 / hz}' "/proc/$node/stat"; }
 # field EXPRESSION: of the last line, as Python sees it: field 'tps'
 field() { bench/full.py field "$1" <"$work/line"; }
 
@@ -119,6 +122,20 @@ hot_agrees() {
     [ "$1" = vote ] || agree "sum of the totals" "$(ask 'SELECT sum(total) FROM contestants')" "$2"
 }
 
+# What recording the reads of a Vote costs: reads off against full.
+part_reads() {
+    local rep reads
+    for rep in $(seq "$REPS"); do
+        for reads in relaxed off; do
+            node_options --provenance-reads "$reads"
+            fresh_node
+            load --tag part=reads --tag "reads=$reads" --connections 32 --depth 16 "${vote[@]}"
+            votes_agree "$(field 'calls[0]["replies"].get("0", 0)')"
+            stop_node
+        done
+    done
+}
+
 # Beside votes, each in one partition: money from one account to another, with all partitions in hand. The
 # accounts are drawn at random: at 4 partitions 3 of 4 pairs do lie on two.
 part_multi() {
@@ -129,7 +146,8 @@ part_multi() {
         fresh_node
         sql -f procs/examples/transfer.sql
         sql -c "DELETE FROM account" -c "INSERT INTO account SELECT g, 'owner', 1000000 FROM generate_series(1, $accounts) g"
-        accepted=0
+        load --tag part=warm-up --connections 32 --depth "${MULTI_DEPTH:-16}" "${vote[@]}"
+        accepted=$(field 'calls[0]["replies"].get("0", 0)')
         shares="0 1 10 100"
         [ $((rep % 2)) = 1 ] || shares="100 10 1 0" # growth of the tables favours none
         for share in $shares; do
@@ -257,8 +275,8 @@ part_overload() {
     least=$((least + $(field 'ok')))
     wait "$generator"
     cat "$work/overload.log" >>"$out/load.log"
-    cat "$work/overload" | tee -a "$results" >"$work/line"
-    bench/full.py show <"$work/line"
+    cp "$work/overload" "$work/line"
+    bench/full.py keep "$results" <"$work/line"
     least=$((least + $(field 'ok')))
     sleep 5
     kill "$watcher"
@@ -272,7 +290,7 @@ part_overload() {
     stop_node
 }
 
-for part in ${*:-hot multi rows connections overload}; do
+for part in ${*:-reads hot multi rows connections overload}; do
     progress "$part"
     "part_$part"
 done
