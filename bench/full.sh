@@ -78,9 +78,10 @@ votes_agree() { # $1 = votes that were acknowledged
     agree "votes in the table" "$rows" "$1"
 }
 
-# settle: until the archiver has nothing to do (it may be behind after a table was filled)
+# settle: until what a filled table left is done: the kernel's writing, the archiver's work
 settle() {
     local archiver before after
+    sync
     archiver=$(pgrep -P "$node" dbos-archiver) || return 0
     for _ in $(seq 300); do
         before=$(awk '{print $14 + $15}' "/proc/$archiver/stat")

@@ -40,7 +40,11 @@ start_server() {
     psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -f procs/examples/vote.sql
 }
 
-ask() { psql -qXAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -c "$1"; }
+# ask QUERY: its answer; counting ten million rows may take longer than a statement's usual 5 s
+ask() {
+    psql -qXAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos \
+        -c "SET statement_timeout = '600s'" -c "$1"
+}
 
 # Every accepted vote is a row and a count; sets $rows.
 check_votes() {
