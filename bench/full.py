@@ -31,6 +31,8 @@ def show(line):
     text = f"{', '.join(tags)}, {load}: {line['tps']:,.0f}/s, p50 {line['p50_us']:,.0f} us, p99 {line['p99_us']:,.0f} us"
     if "node_cpu_us" in line:
         text += f", {line['node_cpu_us']} us of the node's processors each"
+    if line.get("others", 0) > QUIET:
+        text += f", others had {100 * line['others']:.0f} % of the machine"
     for name in ("errors", "refused", "late", "unanswered", "lost"):
         if line[name]:
             text += f", {name} {line[name]}"
@@ -41,11 +43,14 @@ def show(line):
 NO_TAGS = {
     "connections", "depth", "rate", "seconds", "tps", "p50_us", "p99_us", "p999_us", "max_us", "arrivals",
     "ok", "late", "unanswered", "lost", "connect_s", "errors", "refused", "per_second", "calls",
-    "node_cpu_us",
+    "node_cpu_us", "others",
 }  # fmt: skip
 
 # Under overload a server may refuse; each of these is a documented answer to it (docs/limits.md).
 DOCUMENTED = {"53300", "57014", "53200", "53400", "54000"}
+
+
+QUIET = 0.08  # of the machine's processors: what others may have used during a run
 
 
 def median(lines, name="tps"):
@@ -209,6 +214,10 @@ def summary(path):
         lines = [json.loads(line) for line in file if line.startswith("{")]
     for part in (reads, hot, multi, rows, connections, overload):
         part(lines)
+    runs = [line for line in lines if "others" in line]
+    disturbed = sum(line["others"] > QUIET for line in runs)
+    if disturbed:
+        print(f"others used more than {100 * QUIET:.0f} % of the machine's processors in {disturbed} of {len(runs)} runs")
     for line in lines:
         if line.get("part") == "fault":
             bar(f"{line['what']}: {line['is']}, but should be {line['wanted']}", False)

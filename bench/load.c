@@ -243,15 +243,18 @@ static void fill(struct load *load, struct client *client) {
 
 static void touch(struct load *load, struct client *client) {
     if (!client->is_touched) {
+        uint64_t end = load->touched_first + load->touched_count++;
         client->is_touched = true;
-        load->touched[load->touched_count++] = client;
+        load->touched[end % load->options.connections] = client;
     }
 }
 
-/* What came for one connection goes out together. */
+/* What came for one connection goes out together. Not too many at once: answers are waiting. */
 static void send_touched(struct load *load) {
-    while (load->touched_count > 0) {
-        struct client *client = load->touched[--load->touched_count];
+    for (int i = 0; i < SENT_AT_ONCE && load->touched_count > 0; i++) {
+        struct client *client = load->touched[load->touched_first];
+        load->touched_first = (load->touched_first + 1) % load->options.connections;
+        load->touched_count--;
         client->is_touched = false;
         if (client->state == CLIENT_READY) {
             send_waiting(load, client);
@@ -478,7 +481,8 @@ static void step(struct load *load) {
 /* How long the sockets may keep the program waiting. */
 static uint64_t wait_ns(const struct load *load) {
     if (load->phase == PHASE_LOAD && load_is_open_loop(load)) {
-        return load->arrival_ns > load->now_ns ? load->arrival_ns - load->now_ns : 0;
+        bool is_due = load->touched_count > 0 || load->arrival_ns <= load->now_ns;
+        return is_due ? 0 : load->arrival_ns - load->now_ns;
     }
     return load->phase == PHASE_CONNECT ? 1000 * NS_PER_US : 10000 * NS_PER_US;
 }

@@ -25,8 +25,9 @@ enum {
     DEPTH_MAX = 4096,
     SECONDS_MAX = 3600,
     SERIES_MAX = 2 * SECONDS_MAX,
-    CONNECTING_MAX = 256,    /* at once: less than a listener's backlog */
-    ARRIVALS_AT_ONCE = 4096, /* before the sockets are looked at again */
+    CONNECTING_MAX = 256,       /* at once: less than a listener's backlog */
+    ARRIVALS_AT_ONCE = 1000000, /* before the sockets are looked at again: more than a second has */
+    SENT_AT_ONCE = 512,         /* connections whose arrivals are sent before that */
     EVENTS_MAX = 512,
     SPARE_FILES = 32,
     SUB_BITS = 6, /* 64 steps for each power of two: 1.6 % */
@@ -130,7 +131,8 @@ struct load {
     struct client *clients;
     struct client **ready; /* those that take requests */
     size_t ready_count;
-    struct client **touched; /* those with an arrival that is not sent yet */
+    struct client **touched; /* a ring of those with an arrival that is not sent yet */
+    size_t touched_first;
     size_t touched_count;
     size_t started;
     size_t connecting;
