@@ -52,7 +52,7 @@ again() { # the node, killed and started on what it left
 process_us() {
     local pid sum=0
     for pid in "$@"; do
-        sum=$((sum + $(awk -v hz="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); printf "%d", ($12 + $13 + $14 + $15) * 1000000 / hz}' \
+        sum=$((sum + $(awk -v hz="$(getconf CLK_TCK)" '{sub(/.*\) /, ""); printf "%.0f", ($12 + $13 + $14 + $15) * 1000000 / hz}' \
             "/proc/$pid/stat" 2>/dev/null || echo 0)))
     done
     echo "$sum"
@@ -62,7 +62,7 @@ process_us() {
 others_us() {
     local machine
     machine=$(awk -v hz="$(getconf CLK_TCK)" \
-        'NR == 1 {printf "%d", ($2 + $3 + $4 + $7 + $8 + $9) * 1000000 / hz}' /proc/stat)
+        'NR == 1 {printf "%.0f", ($2 + $3 + $4 + $7 + $8 + $9) * 1000000 / hz}' /proc/stat)
     echo $((machine - $(process_us $$ "$node" $(pgrep -P "$node" || true) $generator $watcher)))
 }
 
