@@ -204,9 +204,10 @@ def overload(lines):
     peaks = {phase: max(line["rss_mb"] for line in found) for (phase,), found in memory.items()}
     print("  RSS, most in each phase: " + ", ".join(f"{phase} {peaks[phase]:,} MB" for phase in ("before", "overload", "after") if phase in peaks))
     found = [line["rss_mb"] for line in memory.get(("overload",), [])]
-    if len(found) >= 8:
-        half, last = max(found[: 3 * len(found) // 4]), max(found[3 * len(found) // 4 :])
-        bar(f"memory bounded: the last quarter's most is {last / half:.2f} x that of before (<= 1.05)", last <= 1.05 * half)
+    if len(found) >= 8 and "after" in peaks:
+        print(f"  {1024 * (max(peaks.values()) - peaks['before']) / during['connections']:,.0f} KB for each connection, at most")
+        most, last = max(found[: 3 * len(found) // 4]), max(found[3 * len(found) // 4 :] + [peaks["after"]])
+        bar(f"memory bounded: from the last quarter on {last / most:.2f} x what it was before (<= 1.05)", last <= 1.05 * most)
 
 
 def summary(path):

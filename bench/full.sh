@@ -26,7 +26,7 @@ generator=
 . bench/node.sh
 READY_S=300 # a restart reads the whole log
 stop_all() {
-    [ -z "$watcher" ] || kill "$watcher" 2>/dev/null || true
+    [ -z "$watcher$generator" ] || kill $watcher $generator 2>/dev/null || true
     stop_node
     rm -rf "$work"
 }
@@ -203,7 +203,7 @@ part_rows() {
     local size rep setting start available_kb inserted deleted
     for size in $rows_of; do
         available_kb=$(awk '/^MemAvailable/ {print $2}' /proc/meminfo)
-        if [ $((size * ${BYTES_PER_ROW:-800} / 1024)) -gt "$available_kb" ]; then
+        if [ $((size * ${BYTES_PER_ROW:-500} / 1024)) -gt "$available_kb" ]; then
             echo "rows: $size do not fit into the $((available_kb / 1024)) MB that are free: skipped"
             note part=rows "rows=$size" skipped=memory
             continue
