@@ -3,12 +3,13 @@
 .DEFAULT_GOAL := help
 JOBS := $(shell nproc)
 FUZZ_SECONDS ?= 60
+BENCH_OUT := $(CURDIR)/bench/results/$(shell date -u +%Y%m%d-%H%M%S)
 
 help:
 	@echo 'make demo    the image workflow on one node, end to end (KEEP=1 leaves the node up)'
 	@echo 'make test    every test: release, clang, sanitizers, lint'
 	@echo 'make build   the programs, into build/bin'
-	@echo 'make bench   figures beside PostgreSQL, Redis, Tarantool and the floors (FULL=1: more settings)'
+	@echo 'make bench   figures beside PostgreSQL, Redis, Tarantool and the floors (FULL=1: growth, overload … too)'
 	@echo 'make fuzz    libFuzzer on every decoder, FUZZ_SECONDS=60 each'
 	@echo 'make format  clang-format on every source'
 	@echo 'make clean   removes build/ (what was fetched stays in third_party/)'
@@ -30,8 +31,10 @@ test:
 
 bench: build
 	@scripts/setup.sh bench
-	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded -j $(JOBS)
-	@bench/all.sh
+	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded \
+	    $(if $(FULL),bench_load) -j $(JOBS)
+	@OUT=$(BENCH_OUT) bench/all.sh
+	@$(if $(FULL),OUT=$(BENCH_OUT) bench/full.sh)
 
 fuzz:
 	@scripts/setup.sh test

@@ -6,7 +6,7 @@
 #   COMBOS="1 1;32 1;32 16"   connections and requests in flight on each
 #   FULL=1       more settings: 8 1 and 8 128, too
 #   REPS=3 SECS=3             runs of each setting (the median counts) and their length
-#   BIN=dir      the programs (default build/bin)
+#   BIN=dir, OUT=dir          the programs (default build/bin), and where the results go
 set -eu
 cd "$(dirname "$0")/.."
 settings="1 1;32 1;32 16"
@@ -15,17 +15,13 @@ export COMBOS=${COMBOS:-$settings}
 export REPS=${REPS:-3} SECS=${SECS:-3} QUIET_S=${QUIET_S:-10}
 peers=${PEERS:-../shared/peers}
 bin=${BIN:-$PWD/build/bin}
-out=$PWD/bench/results/$(date -u +%Y%m%d-%H%M%S)
+out=${OUT:-$PWD/bench/results/$(date -u +%Y%m%d-%H%M%S)}
 mkdir -p "$out"
 export RESULTS=$out/vote.jsonl
 # The peers' helpers repeat a run when strangers used the machine. They know theirs by name: all.sh, and
 # whatever has dbosd-peers in its command line (dbos-archiver by this directory).
 work=$(mktemp -d "${TMPDIR:-/tmp}/dbosd-peers-bench.XXXXXX")
-node=
-stop_node() {
-    [ -z "$node" ] || { kill -TERM "$node" 2>/dev/null || true; wait "$node" 2>/dev/null || true; }
-    node=
-}
+. bench/node.sh
 trap 'stop_node; rm -rf "$work"' EXIT
 
 {
@@ -35,57 +31,20 @@ trap 'stop_node; rm -rf "$work"' EXIT
     echo "settings: COMBOS=$COMBOS REPS=$REPS SECS=$SECS; server and load generator share the cores"
 } | tee "$out/machine.txt"
 
-# launch PROGRAM ARGUMENT...: a server; sets $node and $port. An argument lies in $work, so that the
-# peers' helpers know it.
-launch() {
-    local program=$1
-    shift
-    rm -f "$work/ready"
-    "$bin/$program" "$@" >"$work/ready" 2>>"$out/$program.log" &
-    node=$!
-    port=
-    for _ in $(seq 300); do
-        port=$(sed -n 's/.*ready.*port=\([0-9]*\).*/\1/p' "$work/ready")
-        [ -n "$port" ] && break
-        sleep 0.1
-    done
-    [ -n "$port" ] || { echo "$program did not start; see $out/$program.log" >&2; exit 1; }
-}
-
-# start_server PROGRAM ARGUMENT...: launch it in an empty $work/node, with the Vote schema
-start_server() {
-    rm -rf "$work/node"
-    launch "$@"
-    psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -f procs/examples/vote.sql
-}
-
 # start_node DURABILITY: a fresh node with the Vote schema; sets $node and $port
 start_node() {
     start_server dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
-}
-
-ask() { psql -qXAt -h 127.0.0.1 -p "$port" -U bench -d dbos -c "$1"; }
-
-# Every accepted vote is a row and a count; sets $rows.
-check_votes() {
-    local counts
-    rows=$(ask 'SELECT count(*) FROM votes')
-    counts=$(ask 'SELECT sum(n) FROM phone_votes')
-    [ "$rows" = "$counts" ] || { echo "votes $rows, counts $counts: they differ" >&2; exit 1; }
 }
 
 # check_kill DURABILITY: what was there is there after kill -9 and a restart.
 check_kill() {
     local before=$rows
     [ "$1" = sync ] || sleep 0.5 # what it may lose is written by now
-    kill -KILL "$node"
-    wait "$node" 2>/dev/null || true
+    kill_node
     launch dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
     check_votes
     [ "$rows" = "$before" ] || { echo "$before votes, after kill -9 $rows" >&2; exit 1; }
 }
-
-progress() { echo "== $1 (${SECONDS} s since the start)"; }
 
 raw_sync() {
     for _ in $(seq "$REPS"); do

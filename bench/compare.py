@@ -4,12 +4,13 @@
 compare.py RESULT        dbosd beside the best peer and the floors, for each durability and setting
 compare.py OLD NEW       each figure beside the same one of an earlier result
 
-A RESULT is a folder of bench/results, or its vote.jsonl. Nothing is asserted: the exit status says
+A RESULT is a folder of bench/results, or its vote.jsonl; of a folder, full.jsonl is compared, too. Nothing is asserted: the exit status says
 only whether the files could be read.
 """
 
 import json
 import os
+import statistics
 import sys
 
 # What a reply means: "sync" = the vote is on disk. Systems by the beginning of their name.
@@ -58,6 +59,24 @@ def load(path):
                 line["pipeline"],
             ] = line
     return lines
+
+
+def load_full(path):
+    """The medians of full.jsonl's runs, where the result has them, in the form of the lines of load()."""
+    path = os.path.join(path, "full.jsonl")
+    runs = {}
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            for line in map(json.loads, file):
+                if "tps" in line and "system" not in line:
+                    names = list(line)  # the tags come before the load
+                    tags = " ".join(str(line[name]) for name in names[: names.index("connections")])
+                    load = line["depth"] if "depth" in line else "open"
+                    runs.setdefault(("dbosd", tags, "", line["connections"], load), []).append(line)
+    return {
+        key: {name: statistics.median(line[name] for line in found) for name in ("tps", "p50_us")}
+        for key, found in runs.items()
+    }
 
 
 def print_table(head, rows):
@@ -189,7 +208,7 @@ def show_ratios(path):
 
 
 def show_changes(old_path, new_path):
-    old, new = load(old_path), load(new_path)
+    old, new = load(old_path) | load_full(old_path), load(new_path) | load_full(new_path)
     rows = []
     for key in list(old) + [key for key in new if key not in old]:
         before, after = old.get(key), new.get(key)

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Lines of full.sh's results.
+
+  full.py keep FILE [NAME=VALUE...] < LINE
+                                  appends the run's line, with fields added, and says what it was
+  full.py field EXPRESSION < LINE a Python expression over the line's fields
+  full.py note NAME=VALUE...      a line
+  full.py summary FILE            tables of all lines of full.jsonl, and the bars: met or missed
+"""
+import json
+import statistics
+import sys
+
+
+def number(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def fields(words):
+    return {name: number(value) for name, value in (word.split("=", 1) for word in words)}
+
+
+def show(line):
+    tags = [f"{name} {value}" for name, value in line.items() if name not in NO_TAGS]
+    load = f"{line['connections']} x {line['depth']}" if "depth" in line else f"{line['connections']}, {line['rate']:,}/s"
+    text = f"{', '.join(tags)}, {load}: {line['tps']:,.0f}/s, p50 {line['p50_us']:,.0f} us, p99 {line['p99_us']:,.0f} us"
+    if "node_cpu_us" in line:
+        text += f", {line['node_cpu_us']} us of the node's processors each"
+    if line.get("others", 0) > QUIET:
+        text += f", others had {100 * line['others']:.0f} % of the machine"
+    for name in ("errors", "refused", "late", "unanswered", "lost"):
+        if line[name]:
+            text += f", {name} {line[name]}"
+    print(text)
+
+
+# What every line of the load generator has.
+NO_TAGS = {
+    "connections", "depth", "rate", "seconds", "tps", "p50_us", "p99_us", "p999_us", "max_us", "arrivals",
+    "ok", "late", "unanswered", "lost", "connect_s", "errors", "refused", "per_second", "calls",
+    "node_cpu_us", "others",
+}  # fmt: skip
+
+# Under overload a server may refuse; each of these is a documented answer to it (docs/limits.md).
+DOCUMENTED = {"53300", "57014", "53200", "53400", "54000"}
+
+
+QUIET = 0.08  # of the machine's processors: what others may have used during a run
+
+
+def median(lines, name="tps"):
+    return statistics.median(line[name] for line in lines)
+
+
+def groups(lines, *names):
+    """{(value of each name...): lines}, in the order of their values"""
+    found = {}
+    for line in lines:
+        found.setdefault(tuple(line[name] for name in names), []).append(line)
+    return dict(sorted(found.items()))
+
+
+def table(head, rows):
+    rows = [head] + [[cell if isinstance(cell, str) else f"{cell:,.0f}" for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for row in rows:
+        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths)))
+
+
+def bar(text, met):
+    print(f"  {text}: {'met' if met else 'MISSED'}")
+
+
+def figures(lines):
+    """The cells of a table: median of the rates, the runs, medians of p50 and p99"""
+    runs = " ".join(f"{line['tps']:,.0f}" for line in lines)
+    return [median(lines), median(lines, "p50_us"), median(lines, "p99_us"), runs]
+
+
+FIGURES = ["tps", "p50 us", "p99 us", "runs"]
+
+
+def reads(lines):
+    runs = groups([line for line in lines if line.get("part") == "reads"], "reads")
+    if len(runs) != 2:
+        return
+    print("what recording the reads costs: vote, 32 x 16")
+    table(["reads", "node us each"] + FIGURES, [[key[0], median(found, "node_cpu_us")] + figures(found) for key, found in runs.items()])
+    cost = 1 - median(runs["relaxed",]) / median(runs["off",])
+    bar(f"cost {100 * cost:.1f} % (<= 10 %)", cost <= 0.1)
+
+
+def hot(lines):
+    own = groups([line for line in lines if line.get("part") == "hot"], "partitions", "call")
+    if not own:
+        return
+    print("contention: 32 x 1, each accepted vote raises its contestant's total, too (vote_hot)")
+    table(["call", "partitions"] + FIGURES, [[call, partitions] + figures(runs) for (partitions, call), runs in own.items()])
+    peer = [
+        line
+        for line in lines
+        if line.get("system", "").startswith("postgres") and line["workload"] == "hot" and line["clients"] == 32
+        and line["durability"].endswith("=on")
+    ]  # fmt: skip
+    if (1, "vote_hot") in own and (1, "vote") in own:
+        rate = median(own[1, "vote_hot"])
+        part = rate / median(own[1, "vote"])
+        bar(f"one partition, vote_hot / vote = {part:.2f} (>= 0.85)", part >= 0.85)
+        if peer and "tps" in peer[-1]:
+            ratio = rate / peer[-1]["tps"]
+            bar(f"one partition, vote_hot / PostgreSQL's {peer[-1]['tps']:,} = {ratio:.1f} (>= 20)", ratio >= 20)
+        else:
+            print("  PostgreSQL was not measured")
+
+
+def multi(lines):
+    mixes = groups([line for line in lines if line.get("part") == "multi"], "per_mille")
+    if not mixes:
+        return
+    print("transactions on several partitions among votes: throughput by their share")
+    rows = []
+    base = median(mixes[(0,)]) if (0,) in mixes else None
+    for (share,), runs in mixes.items():
+        cost = "" if base is None else f"{100 * (1 - median(runs) / base):.1f} %"
+        each = statistics.median(run["calls"][1]["p50_us"] for run in runs)
+        rows.append([f"{share / 10:g} %", cost, each] + figures(runs))
+    table(["share", "cost", "their p50 us"] + FIGURES, rows)
+    for share, most in ((1, 0.05), (100, 0.4)):
+        if base and (share,) in mixes:
+            cost = 1 - median(mixes[(share,)]) / base
+            bar(f"{share / 10:g} % cost {100 * cost:.1f} % (<= {100 * most:.0f} %)", cost <= most)
+
+
+def rows(lines):
+    runs = groups([line for line in lines if line.get("part") == "rows" and "tps" in line], "connections", "call", "rows")
+    for connections, call in dict.fromkeys((key[0], key[1]) for key in runs):
+        of_call = {size: found for (c, k, size), found in runs.items() if (c, k) == (connections, call)}
+        first = next(iter(of_call.values()))
+        print(f"growth: {call}, {connections} x {first[0]['depth']}, by rows of the table")
+        least = median(first)
+        table(
+            ["rows", "beside the first"] + FIGURES,
+            [[size, f"{median(found) / least:.2f}"] + figures(found) for size, found in of_call.items()],
+        )
+    filled = [line for line in lines if line.get("part") == "rows-filled"]
+    if filled:
+        print("growth: two tables filled")
+        table(["rows of each", "s", "RSS MB"], [[line["rows"], line["seconds"], line["rss_mb"]] for line in filled])
+    for line in lines:
+        if line.get("part") == "rows" and "skipped" in line:
+            print(f"  {line['rows']:,} rows: skipped ({line['skipped']})")
+
+
+def connections(lines):
+    runs = groups([line for line in lines if line.get("part") == "connections"], "connections")
+    if not runs:
+        return
+    memory = groups([line for line in lines if line.get("part") == "connections-memory"], "connections")
+    print("growth: vote, closed loop, depth 1, by connections (RSS grows with the votes, too)")
+    table(
+        ["connections", "RSS MB"] + FIGURES,
+        [[key[0], median(memory[key], "rss_mb") if key in memory else 0] + figures(found) for key, found in runs.items()],
+    )
+    failed = {state for found in runs.values() for line in found for state in [*line["errors"], *line["refused"]]}
+    bar(f"errors: {', '.join(sorted(failed)) or 'none'}", not failed)
+
+
+def recovery_s(before, after):
+    """The first second from which five in a row have 95 % of the former throughput; None if there is none"""
+    series = after["per_second"]
+    for second in range(len(series) - 4):
+        if statistics.mean(series[second : second + 5]) >= 0.95 * before["tps"]:
+            return second
+    return None
+
+
+def overload(lines):
+    runs = {line["phase"]: line for line in lines if line.get("part") == "overload"}
+    if not {"before", "overload", "after"} <= runs.keys():
+        return
+    before, during, after = runs["before"], runs["overload"], runs["after"]
+    print(f"overload: {during['rate']:,} updates/s over {during['connections']:,} connections, {during['seconds']} s")
+    late = 100 * during["late"] / max(1, during["arrivals"])
+    rows = [
+        [line["phase"], line["arrivals"], line["ok"], line["late"], line["unanswered"], str(line.get("node_cpu_us", ""))]
+        + figures([line])[:3]
+        for line in (before, during, after)
+    ]
+    table(["", "arrivals", "answered", "late", "unanswered", "node us each", "tps", "p50 us", "p99 us"], rows)
+    print(f"  late, never sent: {late:.1f} % (all that the node and the generator had no time for)")
+    print(f"  connected in {during['connect_s']} s; refused: {during['refused'] or 'none'}")
+    errors = {state: count for line in runs.values() for state, count in line["errors"].items()}
+    bar(f"errors: {errors or 'none'}, connections lost: {during['lost']}", errors.keys() <= DOCUMENTED and during["lost"] == 0)
+    print(f"  the 20 s after it: {' '.join(f'{count:,}' for count in after['per_second'])}")
+    second = recovery_s(before, after)
+    text = "never" if second is None else f"after {second} s"
+    bar(f">= 95 % of the former {before['tps']:,.0f}/s {text} (within 10 s)", second is not None and second < 10)
+    memory = groups([line for line in lines if line.get("part") == "overload-memory"], "phase")
+    peaks = {phase: max(line["rss_mb"] for line in found) for (phase,), found in memory.items()}
+    print("  RSS, most in each phase: " + ", ".join(f"{phase} {peaks[phase]:,} MB" for phase in ("before", "overload", "after") if phase in peaks))
+    found = [line["rss_mb"] for line in memory.get(("overload",), [])]
+    if len(found) >= 8 and "after" in peaks:
+        print(f"  {1024 * (max(peaks.values()) - peaks['before']) / during['connections']:,.0f} KB for each connection, at most")
+        most, last = max(found[: 3 * len(found) // 4]), max(found[3 * len(found) // 4 :] + [peaks["after"]])
+        bar(f"memory bounded: from the last quarter on {last / most:.2f} x what it was before (<= 1.05)", last <= 1.05 * most)
+
+
+def summary(path):
+    with open(path) as file:
+        lines = [json.loads(line) for line in file if line.startswith("{")]
+    for part in (reads, hot, multi, rows, connections, overload):
+        part(lines)
+    runs = [line for line in lines if "others" in line]
+    disturbed = sum(line["others"] > QUIET for line in runs)
+    if disturbed:
+        print(f"others used more than {100 * QUIET:.0f} % of the machine's processors in {disturbed} of {len(runs)} runs")
+    for line in lines:
+        if line.get("part") == "fault":
+            bar(f"{line['what']}: {line['is']}, but should be {line['wanted']}", False)
+
+
+def main():
+    words = sys.argv[1:]
+    if words[:1] == ["keep"] and len(words) >= 2:
+        line = json.loads(sys.stdin.read()) | fields(words[2:])
+        with open(words[1], "a") as file:
+            file.write(json.dumps(line) + "\n")
+        show(line)
+    elif words[:1] == ["field"] and len(words) == 2:
+        print(eval(words[1], {"__builtins__": {"sum": sum, "int": int}}, json.loads(sys.stdin.read())))
+    elif words[:1] == ["note"]:
+        print(json.dumps(fields(words[1:])))
+    elif words[:1] == ["summary"] and len(words) == 2:
+        summary(words[1])
+    else:
+        sys.exit(__doc__)
+
+
+main()
