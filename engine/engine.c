@@ -99,7 +99,7 @@ static enum dbos_err open_log(struct dbos_engine *engine, struct dbos_errinfo *i
     if (err != DBOS_OK) {
         return err;
     }
-    if (dbos_objects_open(&engine->storage_alloc, seed, &engine->objects) != DBOS_OK ||
+    if (dbos_objects_open(&engine->objects_alloc, seed, &engine->objects) != DBOS_OK ||
         dbos_store_open(&engine->storage_alloc, engine->objects, engine->partition_count,
                         &engine->store) != DBOS_OK) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the tables");
@@ -158,9 +158,11 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     (void)snprintf(engine->program_dir, sizeof engine->program_dir, "%s", options->program_dir);
     engine->partition_count = options->partitions == 0 ? default_partitions() : options->partitions;
     dbos_alloc_init(&engine->storage_alloc, "storage", 0);
+    dbos_alloc_init(&engine->objects_alloc, "objects", 0);
     dbos_alloc_init(&engine->session_alloc, "sessions", 0);
     dbos_alloc_init(&engine->log_alloc, "log", 0);
     dbos_alloc_init(&engine->procs_alloc, "procedures", 0);
+    engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
     (void)pthread_mutex_init(&engine->clock_lock, NULL);
     enum dbos_err err = open_parts(engine, info);
     if (err != DBOS_OK) {
@@ -200,6 +202,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     dbos_alloc_fini(&engine->procs_alloc);
     dbos_alloc_fini(&engine->log_alloc);
     dbos_alloc_fini(&engine->session_alloc);
+    dbos_alloc_fini(&engine->objects_alloc);
     dbos_alloc_fini(&engine->storage_alloc);
     (void)pthread_mutex_destroy(&engine->clock_lock);
     dbos_give(engine->alloc, engine);

@@ -54,6 +54,7 @@ static void init_run(struct execution *x) {
         .user = request->session->user,
         .cancel = &request->cancel,
         .env = env,
+        .views = &x->engine->views,
         .polls = &x->polls,
     };
 }

@@ -24,7 +24,7 @@ struct dbos_table {
     struct dbos_row ***chunks;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
-    uint64_t row_count;
+    _Atomic uint64_t row_count; /* written by one thread; anyone may look */
     uint64_t row_count_max; /* ever: what a new index must have nodes for, so that undo fits */
     struct dbos_hash blocks;
     struct dbos_table_index *indexes; /* as def->indexes */
@@ -230,7 +230,14 @@ void dbos_table_close(struct dbos_table *table) {
 struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table) {
     return table->def;
 }
-uint64_t dbos_table_row_count(const struct dbos_table *table) { return table->row_count; }
+uint64_t dbos_table_row_count(const struct dbos_table *table) {
+    return atomic_load_explicit(&table->row_count, memory_order_relaxed);
+}
+
+/* Not by ++, which would be a locked instruction. */
+static void set_row_count(struct dbos_table *table, uint64_t count) {
+    atomic_store_explicit(&table->row_count, count, memory_order_relaxed);
+}
 struct dbos_alloc *dbos_table_alloc(struct dbos_table *table) {
     return table->alloc;
 }
@@ -313,7 +320,8 @@ static_assert(DBOS_INDEXES_MAX <= 32, "one bit for each index");
 
 /* The last place of the directory is the row's; the one that had `place` before moves there. */
 static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t place) {
-    uint64_t last = table->row_count++;
+    uint64_t last = table->row_count;
+    set_row_count(table, last + 1);
     DBOS_CHECK(place <= last);
     if (place != last) {
         struct dbos_row *moved = *place_at(table, place);
@@ -364,7 +372,8 @@ enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
 void dbos_table_remove(struct dbos_table *table, struct dbos_row *row) {
     DBOS_CHECK(row->place < table->row_count);
     DBOS_CHECK(*place_at(table, row->place) == row);
-    uint64_t last = --table->row_count;
+    uint64_t last = table->row_count - 1;
+    set_row_count(table, last);
     struct dbos_row *moved = *place_at(table, last);
     *place_at(table, row->place) = moved;
     moved->place = row->place; /* row keeps its place too: undo needs it */

@@ -147,4 +147,7 @@ struct dbos_log_stats {
 };
 void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out);
 
+/* The write buffer, for dbos.memory; its size. Only its address is anyone's business. */
+size_t dbos_log_buffer(const struct dbos_log *log, const void **out);
+
 #endif /* DBOS_TXN_LOG_H */
