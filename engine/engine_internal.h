@@ -14,6 +14,8 @@
 #include <pthread.h>
 
 #include "engine/engine.h"
+#include "engine/meter.h"
+#include "engine/session_list.h"
 #include "engine/views.h"
 
 struct dbos_dispatcher;
@@ -70,6 +72,9 @@ struct dbos_engine {
     void *on_durable_arg;
     struct dbos_recovery recovery; /* what start-up found */
     struct dbos_views views;       /* who makes the rows of system views: this engine */
+    struct dbos_meter *meters;     /* of each partition, and behind them the barrier's */
+    struct dbos_session_list sessions;
+    struct dbos_histogram request_times; /* from arrival to reply, in ns; by the net thread */
     bool log_started;
 };
 

@@ -13,6 +13,7 @@ struct execution {
     struct dbos_txn *txn;
     struct dbos_request *request;
     struct dbos_run run;
+    uint64_t started_ns;
     uint32_t polls;
     bool did_ddl;
     bool did_write; /* a statement that is not read-only ran */
@@ -62,7 +63,8 @@ static void init_run(struct execution *x) {
 static void start_clock(struct execution *x) {
     struct dbos_env *env = x->engine->env;
     uint64_t timeout_us = x->request->timeout_us;
-    x->run.deadline_ns = timeout_us == 0 ? 0 : env->ops->mono_ns(env) + timeout_us * 1000;
+    x->started_ns = env->ops->mono_ns(env);
+    x->run.deadline_ns = timeout_us == 0 ? 0 : x->started_ns + timeout_us * 1000;
 }
 
 /* The record names the version that runs, not the one that the request was planned for. */
@@ -343,39 +345,48 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
     set_gate(x, position, seen);
 }
 
-void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
-                      struct dbos_request *request) {
-    struct execution x = {.engine = engine, .txn = txn, .request = request};
+static void run_transaction(struct execution *x) {
+    struct dbos_txn *txn = x->txn;
+    struct dbos_request *request = x->request;
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
-    init_run(&x);
-    wait_for_log(&x);
-    describe_call(&x, &call);
+    init_run(x);
+    wait_for_log(x);
+    describe_call(x, &call);
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;
     bool replayed = false;
-    enum dbos_err err = dbos_idempotency_begin(&x.run, request, &replayed, &request->error);
+    enum dbos_err err = dbos_idempotency_begin(&x->run, request, &replayed, &request->error);
     if (err == DBOS_OK && !replayed) {
-        err = run_body(&x, &request->error);
+        err = run_body(x, &request->error);
         if (err == DBOS_OK) {
-            err = dbos_idempotency_end(&x.run, request, reply_start, &request->error);
+            err = dbos_idempotency_end(&x->run, request, reply_start, &request->error);
         }
     }
     if (err == DBOS_OK) {
         uint64_t seen = dbos_txn_seen_position(txn);
-        x.did_write = x.did_write || dbos_txn_has_writes(txn);
+        x->did_write = x->did_write || dbos_txn_has_writes(txn);
         struct dbos_outbox_batch tasks;
         err = dbos_txn_commit(txn, &position, &request->error);
         if (err == DBOS_OK) {
-            finish_ddl(&x, true);
+            finish_ddl(x, true);
             dbos_outbox_take(txn, &tasks);
             if (tasks.task_count != 0 || tasks.piece_count != 0) {
-                dbos_dispatcher_committed(engine->dispatcher, &tasks, position);
+                dbos_dispatcher_committed(x->engine->dispatcher, &tasks, position);
             }
-            set_gate(&x, position, seen);
+            set_gate(x, position, seen);
             return;
         }
     }
-    fail_request(&x, err, reply_start);
+    fail_request(x, err, reply_start);
+}
+
+void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request) {
+    struct execution x = {.engine = engine, .txn = txn, .request = request};
+    uint32_t partition = dbos_txn_partition(txn);
+    uint32_t meter = partition == DBOS_PARTITION_ALL ? engine->partition_count : partition;
+    run_transaction(&x);
+    dbos_meter_note(&engine->meters[meter], request, x.started_ns);
 }

@@ -70,6 +70,7 @@ struct dbos_net {
     bool wants_uring;   /* nobody asked for poll() */
     bool is_drained;    /* draining has been noticed */
     uint64_t durable;
+    uint64_t turned_ns; /* when this turn began */
     uint64_t ticked_ns;
     _Atomic uint32_t draining;
     _Atomic uint32_t stopping;
@@ -295,6 +296,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
         .pool = net->pool,
         .address = peer,
         .owner = connection,
+        .now_ns = &net->turned_ns,
         .on_done = request_done,
         .admit = admit,
         .cancel = cancel,
@@ -369,6 +371,9 @@ static void exchange(struct connection *connection) {
         bool was_wanted = dbos_session_wants_input(connection->session);
         size_t used = feed(connection);
         flush(connection);
+        dbos_session_note_buffered(connection->session, connection->in.capacity_bytes +
+                                                            connection->out.capacity_bytes +
+                                                            connection->sending.capacity_bytes);
         if (connection->is_closing || !dbos_session_wants_input(connection->session) ||
             (was_wanted && used == 0)) {
             return;
@@ -454,6 +459,7 @@ static void notice_drain(struct dbos_net *net) {
 
 static void tick(struct dbos_net *net) {
     uint64_t now = now_ns(net);
+    net->turned_ns = now;
     if (now - net->ticked_ns < (uint64_t)TICK_US * 1000) {
         return;
     }

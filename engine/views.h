@@ -17,8 +17,15 @@ struct dbos_engine;
 /* The fill of struct dbos_views; `engine` is its arg. */
 enum dbos_err dbos_views_fill(void *engine, struct dbos_view_rows *rows);
 
-/* views_memory.c */
-enum dbos_err dbos_views_fill_memory(struct dbos_engine *engine, struct dbos_view_rows *rows);
+/* One for each view, in views.c, views_memory.c and views_times.c. Errors: NOMEM. */
+enum dbos_err dbos_views_histogram(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_latency(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_partitions(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_sessions(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_statements(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_tables(struct dbos_engine *engine, struct dbos_view_rows *rows);
 
 static inline struct dbos_datum dbos_view_text(const char *text) {
     return dbos_datum_bytes(DBOS_TYPE_TEXT, text, strlen(text));
@@ -28,6 +35,10 @@ static inline struct dbos_datum dbos_view_bigint(uint64_t value) {
 }
 static inline struct dbos_datum dbos_view_integer(uint32_t value) {
     return dbos_datum_int(DBOS_TYPE_INT4, value > INT32_MAX ? INT32_MAX : (int32_t)value);
+}
+/* Nanoseconds as microseconds. */
+static inline struct dbos_datum dbos_view_us(uint64_t ns) {
+    return dbos_datum_real((double)ns / 1000);
 }
 
 #endif /* DBOS_ENGINE_VIEWS_H */

@@ -72,7 +72,7 @@ static void put_process(struct listing *listing, struct dbos_engine *engine) {
     put(listing, "process", "unaccounted", (int64_t)process.anonymous_rss - accounted);
 }
 
-enum dbos_err dbos_views_fill_memory(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_rows *rows) {
     struct listing listing = {.rows = rows};
     dbos_store_each_table(engine->store, put_table, &listing);
     put_alloc(&listing, "storage", "catalogue, undo, capture", &engine->storage_alloc);

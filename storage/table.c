@@ -25,7 +25,7 @@ struct dbos_table {
     uint32_t chunk_count;
     uint32_t chunk_capacity;
     _Atomic uint64_t row_count; /* written by one thread; anyone may look */
-    uint64_t row_count_max; /* ever: what a new index must have nodes for, so that undo fits */
+    uint64_t row_count_max;     /* ever: what a new index must have nodes for, so that undo fits */
     struct dbos_hash blocks;
     struct dbos_table_index *indexes; /* as def->indexes */
     uint64_t next_counters[DBOS_SLOTS];

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "base/histogram.h"
 #include "provenance/segment_format.h"
 #include "txn/log.h"
 
@@ -99,6 +100,7 @@ struct dbos_log {
     uint64_t synced_ns;
     uint64_t state_hash;
     struct dbos_log_stats stats;
+    struct dbos_histogram sync_times; /* read by anyone */
 };
 
 /* log_identity.c: directories, lock and identity file. Read-only: nothing is made, and a directory
