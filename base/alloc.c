@@ -33,25 +33,40 @@ void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_
     alloc->name = name;
     atomic_init(&alloc->bytes, 0);
     alloc->bytes_max = bytes_max;
+    alloc->parent = NULL;
     atomic_init(&alloc->fail_countdown, 0);
+}
+
+void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbos_alloc *parent) {
+    dbos_alloc_init(alloc, name, 0);
+    alloc->parent = parent;
 }
 
 void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }
 
 static bool injected_failure(struct dbos_alloc *alloc) {
     if (atomic_load_explicit(&alloc->fail_countdown, memory_order_relaxed) <= 0) {
-        return false;
+        return alloc->parent != NULL && injected_failure(alloc->parent);
     }
     return atomic_fetch_sub(&alloc->fail_countdown, 1) == 1;
 }
 
+/* Give back what was charged, here and above. */
+static void discharge(struct dbos_alloc *alloc, size_t size_bytes) {
+    for (; alloc != NULL; alloc = alloc->parent) {
+        uint64_t held = atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+        DBOS_CHECK(held >= size_bytes);
+    }
+}
+
 static bool charge(struct dbos_alloc *alloc, size_t size_bytes) {
     uint64_t held = atomic_fetch_add_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-    if (alloc->bytes_max != 0 && held + size_bytes > alloc->bytes_max) {
-        atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-        return false;
+    bool fits = alloc->bytes_max == 0 || held + size_bytes <= alloc->bytes_max;
+    if (fits && (alloc->parent == NULL || charge(alloc->parent, size_bytes))) {
+        return true;
     }
-    return true;
+    atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+    return false;
 }
 
 void *dbos_take(struct dbos_alloc *alloc, size_t size_bytes) {
@@ -60,7 +75,7 @@ void *dbos_take(struct dbos_alloc *alloc, size_t size_bytes) {
     }
     struct block_head *head = malloc(sizeof *head + size_bytes);
     if (head == NULL) {
-        atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+        discharge(alloc, size_bytes);
         return NULL;
     }
     head->size_bytes = size_bytes;
@@ -87,11 +102,11 @@ void *dbos_retake(struct dbos_alloc *alloc, void *block, size_t size_bytes) {
     }
     struct block_head *moved = realloc(head, sizeof *head + size_bytes);
     if (moved == NULL) {
-        atomic_fetch_sub_explicit(&alloc->bytes, growth, memory_order_relaxed);
+        discharge(alloc, growth);
         return NULL;
     }
     if (size_bytes < old_bytes) {
-        atomic_fetch_sub_explicit(&alloc->bytes, old_bytes - size_bytes, memory_order_relaxed);
+        discharge(alloc, old_bytes - size_bytes);
     }
     moved->size_bytes = size_bytes;
     return moved + 1;
@@ -102,9 +117,7 @@ void dbos_give(struct dbos_alloc *alloc, void *block) {
         return;
     }
     struct block_head *head = (struct block_head *)block - 1;
-    uint64_t held =
-        atomic_fetch_sub_explicit(&alloc->bytes, head->size_bytes, memory_order_relaxed);
-    DBOS_CHECK(held >= head->size_bytes);
+    discharge(alloc, head->size_bytes);
     free(head);
 }
 

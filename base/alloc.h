@@ -20,11 +20,16 @@ struct dbos_alloc {
     const char *name;       /* as dbos.memory shows it; borrowed, static */
     _Atomic uint64_t bytes; /* held now */
     uint64_t bytes_max;     /* 0 = no limit; past it dbos_take() returns NULL */
+    /* What this one holds is held by that one, too, which also limits it and makes it fail; NULL =
+     * none. Borrowed. */
+    struct dbos_alloc *parent;
     /* For tests: n > 0 makes the n-th take from now fail once; 0 = off. */
     _Atomic int64_t fail_countdown;
 };
 
 void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_max);
+/* A part of `parent` whose bytes are also known apart. */
+void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbos_alloc *parent);
 /* Balance must be zero: aborts otherwise (a leak is a bug). */
 void dbos_alloc_fini(struct dbos_alloc *alloc);
 

@@ -550,6 +550,9 @@ void dbos_store_each_table(struct dbos_store *store,
                                          .bytes = atomic_load(&entry->alloc.bytes)};
         for (uint32_t j = 0; j < entry->part_count; j++) {
             facts.rows += dbos_table_row_count(entry->parts[j]);
+            for (uint32_t k = 0; k < entry->def->index_count; k++) {
+                facts.index_bytes[k] += dbos_table_index_bytes(entry->parts[j], k);
+            }
         }
         each(arg, &facts);
     }

@@ -13,6 +13,7 @@ enum { CHUNK_ROWS = 8192 };
 struct dbos_table_index {
     bool is_hash;
     bool skips_nulls; /* rows with a NULL in the key are not in it: nobody can look them up */
+    struct dbos_alloc *memory; /* a part of the table's, where this index can be moved around */
     struct dbos_key key;
     struct dbos_hash hash;
     struct dbos_tree tree;
@@ -48,20 +49,50 @@ uint32_t dbos_slot_of(const struct dbos_datum *value) {
     return (uint32_t)(hash % DBOS_SLOTS);
 }
 
-static void index_init(struct dbos_table_index *index, struct dbos_alloc *alloc,
-                       const struct dbos_table_def *def, const struct dbos_index_def *index_def) {
+static enum dbos_err index_init(struct dbos_table_index *index, struct dbos_alloc *alloc,
+                                const struct dbos_table_def *def,
+                                const struct dbos_index_def *index_def) {
     *index = (struct dbos_table_index){
         .is_hash = index_def->kind == DBOS_INDEX_HASH && index_def->unique,
         .skips_nulls = index_def->kind == DBOS_INDEX_HASH,
+        .memory = dbos_take(alloc, sizeof(struct dbos_alloc)),
     };
+    if (index->memory == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    dbos_alloc_init_part(index->memory, "index", alloc);
     dbos_key_init(&index->key, def, index_def);
-    dbos_hash_init(&index->hash, alloc);
-    dbos_tree_init(&index->tree, alloc, &index->key, index_def->kind == DBOS_INDEX_HASH);
+    dbos_hash_init(&index->hash, index->memory);
+    dbos_tree_init(&index->tree, index->memory, &index->key, index_def->kind == DBOS_INDEX_HASH);
+    return DBOS_OK;
 }
 
 static void index_fini(struct dbos_table_index *index) {
     dbos_hash_fini(&index->hash);
     dbos_tree_fini(&index->tree);
+    dbos_alloc_fini(index->memory);
+    dbos_give(index->memory->parent, index->memory);
+}
+
+static void give_indexes(struct dbos_alloc *alloc, struct dbos_table_index *indexes,
+                         uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        index_fini(&indexes[i]);
+    }
+    dbos_give(alloc, indexes);
+}
+
+/* Empty indexes of a definition; NULL = out of memory. */
+static struct dbos_table_index *make_indexes(struct dbos_alloc *alloc,
+                                             const struct dbos_table_def *def) {
+    struct dbos_table_index *indexes = dbos_take(alloc, def->index_count * sizeof *indexes + 1);
+    for (uint32_t i = 0; indexes != NULL && i < def->index_count; i++) {
+        if (index_init(&indexes[i], alloc, def, &def->indexes[i]) != DBOS_OK) {
+            give_indexes(alloc, indexes, i);
+            return NULL;
+        }
+    }
+    return indexes;
 }
 
 /* Let an index refer to the table's new definition, where it is the same index. */
@@ -190,16 +221,13 @@ enum dbos_err dbos_table_open(struct dbos_alloc *alloc, struct dbos_table_def *d
         return DBOS_ERR_NOMEM;
     }
     table->alloc = alloc;
-    table->indexes = dbos_take(alloc, def->index_count * sizeof *table->indexes + 1);
+    table->indexes = make_indexes(alloc, def);
     if (table->indexes == NULL) {
         dbos_give(alloc, table);
         return DBOS_ERR_NOMEM;
     }
     table->def = dbos_table_def_ref(def);
     dbos_hash_init(&table->blocks, alloc);
-    for (uint32_t i = 0; i < def->index_count; i++) {
-        index_init(&table->indexes[i], alloc, def, &def->indexes[i]);
-    }
     for (uint32_t i = 0; i < DBOS_SLOTS; i++) {
         table->next_counters[i] = 1; /* so that no block is 0 */
     }
@@ -218,10 +246,7 @@ void dbos_table_close(struct dbos_table *table) {
         dbos_give(table->alloc, table->chunks[i]);
     }
     dbos_give(table->alloc, table->chunks);
-    for (uint32_t i = 0; i < table->def->index_count; i++) {
-        index_fini(&table->indexes[i]);
-    }
-    dbos_give(table->alloc, table->indexes);
+    give_indexes(table->alloc, table->indexes, table->def->index_count);
     dbos_hash_fini(&table->blocks);
     dbos_table_def_unref(table->def);
     dbos_give(table->alloc, table);
@@ -232,6 +257,11 @@ struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table) {
 }
 uint64_t dbos_table_row_count(const struct dbos_table *table) {
     return atomic_load_explicit(&table->row_count, memory_order_relaxed);
+}
+
+uint64_t dbos_table_index_bytes(const struct dbos_table *table, uint32_t index) {
+    DBOS_CHECK(index < table->def->index_count);
+    return atomic_load_explicit(&table->indexes[index].memory->bytes, memory_order_relaxed);
 }
 
 /* Not by ++, which would be a locked instruction. */
@@ -614,14 +644,6 @@ static struct dbos_table_index *surviving_index(const struct dbos_table *table,
     return NULL;
 }
 
-static void give_indexes(struct dbos_table *table, struct dbos_table_index *indexes,
-                         uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        index_fini(&indexes[i]);
-    }
-    dbos_give(table->alloc, indexes);
-}
-
 /* Same columns: rows and surviving indexes stay as they are. */
 static bool same_columns(const struct dbos_table_def *a, const struct dbos_table_def *b) {
     if (a->id != b->id || a->column_count != b->column_count ||
@@ -641,13 +663,9 @@ enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def
                                  struct dbos_table_change *out, struct dbos_errinfo *info) {
     *out = (struct dbos_table_change){0};
     DBOS_CHECK(same_columns(def, table->def));
-    struct dbos_table_index *indexes =
-        dbos_take(table->alloc, def->index_count * sizeof *indexes + 1);
+    struct dbos_table_index *indexes = make_indexes(table->alloc, def);
     if (indexes == NULL) {
         return fail_memory(info);
-    }
-    for (uint32_t i = 0; i < def->index_count; i++) {
-        index_init(&indexes[i], table->alloc, def, &def->indexes[i]);
     }
     for (uint32_t i = 0; i < def->index_count; i++) {
         if (surviving_index(table, &def->indexes[i]) != NULL) {
@@ -655,7 +673,7 @@ enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def
         }
         enum dbos_err err = build_index(table, &indexes[i], info);
         if (err != DBOS_OK) {
-            give_indexes(table, indexes, def->index_count);
+            give_indexes(table->alloc, indexes, def->index_count);
             return err;
         }
     }
@@ -682,7 +700,7 @@ void dbos_table_exchange(struct dbos_table *table, struct dbos_table_change *cha
 
 void dbos_table_forget_change(struct dbos_table *table, struct dbos_table_change *change) {
     if (change->def != NULL) {
-        give_indexes(table, change->indexes, change->def->index_count);
+        give_indexes(table->alloc, change->indexes, change->def->index_count);
         dbos_table_def_unref(change->def);
     }
     *change = (struct dbos_table_change){0};

@@ -24,6 +24,10 @@ enum dbos_err dbos_table_open(struct dbos_alloc *alloc, struct dbos_table_def *d
 void dbos_table_close(struct dbos_table *table);                          /* NULL is allowed */
 struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table); /* borrowed */
 uint64_t dbos_table_row_count(const struct dbos_table *table);            /* by any thread */
+/* What an index holds, as a part of what the table's allocator holds. Any thread, while no DDL
+ * runs.
+ */
+uint64_t dbos_table_index_bytes(const struct dbos_table *table, uint32_t index);
 struct dbos_alloc *dbos_table_alloc(struct dbos_table *table);
 
 /* Next block id of a slot (0 for an unpartitioned table): counter * 1024 + slot. Undone by giving
