@@ -185,3 +185,30 @@ Test(base_alloc, an_arena_survives_every_failed_take) {
         dbos_alloc_fini(&alloc);
     }
 }
+
+Test(base_alloc, a_part_is_held_limited_and_made_to_fail_by_the_whole) {
+    struct dbos_alloc whole;
+    struct dbos_alloc part;
+    dbos_alloc_init(&whole, "whole", 1000);
+    dbos_alloc_init_part(&part, "part", &whole);
+    void *a = dbos_take(&whole, 300);
+    void *b = dbos_take(&part, 400);
+    cr_assert(a != NULL && b != NULL);
+    cr_expect_eq(whole.bytes, 700);
+    cr_expect_eq(part.bytes, 400);
+    cr_expect_null(dbos_take(&part, 301), "past the limit of the whole");
+    cr_expect_null(dbos_retake(&part, b, 701));
+    cr_expect_eq(part.bytes, 400, "what did not fit is not counted");
+    cr_expect_eq(whole.bytes, 700);
+    b = dbos_retake(&part, b, 500);
+    cr_expect_eq(whole.bytes, 800);
+    b = dbos_retake(&part, b, 100);
+    cr_expect_eq(whole.bytes, 400);
+    cr_expect_eq(part.bytes, 100);
+    atomic_store(&whole.fail_countdown, 1);
+    cr_expect_null(dbos_take(&part, 1));
+    dbos_give(&part, b);
+    dbos_give(&whole, a);
+    dbos_alloc_fini(&part);
+    dbos_alloc_fini(&whole);
+}
