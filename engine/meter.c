@@ -2,11 +2,27 @@
 
 #include <stdio.h>
 
-/* What a request is counted as. */
-struct identity {
-    uint32_t procedure;
-    const char *name;
+/* What is no procedure: kinds of statements, and what has none. */
+enum {
+    KEY_KIND = 0x40000000, /* and an enum dbos_statement_kind; no id of a procedure is so high */
+    KEY_SCRIPT = 0x50000000,
+    KEY_GROUP,
+    KEY_TASK,
+    KEY_OTHER,
 };
+
+/* The id of a procedure, or one of the above. */
+static uint32_t key_of(const struct dbos_request *request) {
+    if (request->kind != DBOS_REQUEST_STATEMENTS) {
+        return request->kind == DBOS_REQUEST_TASK ? KEY_TASK : KEY_SCRIPT;
+    }
+    if (request->statement_count != 1) {
+        return KEY_GROUP;
+    }
+    const struct dbos_plan *plan = request->statements[0].plan;
+    const struct dbos_procedure_info *procedure = dbos_plan_procedure(plan);
+    return procedure != NULL ? procedure->id : KEY_KIND | (uint32_t)dbos_plan_kind(plan);
+}
 
 static const char *kind_name(enum dbos_statement_kind kind) {
     switch (kind) {
@@ -31,23 +47,28 @@ static const char *kind_name(enum dbos_statement_kind kind) {
     return "other";
 }
 
-static struct identity identify(const struct dbos_request *request) {
-    struct identity identity = {.name = "script"};
-    if (request->kind == DBOS_REQUEST_TASK) {
-        identity.name = "task result";
-    } else if (request->kind == DBOS_REQUEST_STATEMENTS && request->statement_count != 1) {
-        identity.name = "group";
-    } else if (request->kind == DBOS_REQUEST_STATEMENTS) {
-        const struct dbos_plan *plan = request->statements[0].plan;
-        const struct dbos_procedure_info *procedure = dbos_plan_procedure(plan);
-        identity.procedure = procedure == NULL ? 0 : procedure->id;
-        identity.name = procedure == NULL ? kind_name(dbos_plan_kind(plan)) : procedure->name;
+static const char *name_of(const struct dbos_request *request, uint32_t key) {
+    switch (key) {
+    case KEY_SCRIPT:
+        return "script";
+    case KEY_GROUP:
+        return "group";
+    case KEY_TASK:
+        return "task result";
+    default:
+        break;
     }
-    return identity;
+    return key >= KEY_KIND ? kind_name((enum dbos_statement_kind)(key - KEY_KIND))
+                           : dbos_plan_procedure(request->statements[0].plan)->name;
+}
+
+bool dbos_meter_is_procedure(const struct dbos_statement_meter *statement) {
+    return statement->key < KEY_KIND;
 }
 
 void dbos_meter_init(struct dbos_meter *meter, struct dbos_alloc *alloc) {
     meter->alloc = alloc;
+    meter->other.key = KEY_OTHER;
     (void)snprintf(meter->other.name, sizeof meter->other.name, "other");
 }
 
@@ -63,22 +84,9 @@ void dbos_meter_fini(struct dbos_meter *meter) {
     }
 }
 
-/* Names of kinds are constants of this file, so that their letters suffice. */
-static uint32_t bucket_of(const struct identity *identity) {
-    uint32_t sum = identity->procedure;
-    for (const char *at = identity->name; identity->procedure == 0 && *at != 0; at++) {
-        sum = sum * 31 + (uint8_t)*at;
-    }
-    return sum % DBOS_METER_BUCKETS;
-}
-
-static bool is_of(const struct dbos_statement_meter *statement, const struct identity *identity) {
-    return statement->procedure == identity->procedure &&
-           (identity->procedure != 0 || strcmp(statement->name, identity->name) == 0);
-}
-
-static struct dbos_statement_meter *make(struct dbos_meter *meter, const struct identity *identity,
-                                         _Atomic(struct dbos_statement_meter *) *bucket) {
+static struct dbos_statement_meter *make(struct dbos_meter *meter,
+                                         const struct dbos_request *request, uint32_t key) {
+    _Atomic(struct dbos_statement_meter *) *bucket = &meter->buckets[key % DBOS_METER_BUCKETS];
     if (meter->statement_count == DBOS_METER_STATEMENTS_MAX) {
         return &meter->other;
     }
@@ -86,8 +94,8 @@ static struct dbos_statement_meter *make(struct dbos_meter *meter, const struct 
     if (statement == NULL) {
         return &meter->other;
     }
-    statement->procedure = identity->procedure;
-    (void)snprintf(statement->name, sizeof statement->name, "%s", identity->name);
+    statement->key = key;
+    (void)snprintf(statement->name, sizeof statement->name, "%s", name_of(request, key));
     statement->next = atomic_load_explicit(bucket, memory_order_relaxed);
     atomic_store_explicit(bucket, statement, memory_order_release);
     meter->statement_count++;
@@ -96,13 +104,13 @@ static struct dbos_statement_meter *make(struct dbos_meter *meter, const struct 
 
 static struct dbos_statement_meter *find(struct dbos_meter *meter,
                                          const struct dbos_request *request) {
-    struct identity identity = identify(request);
-    _Atomic(struct dbos_statement_meter *) *bucket = &meter->buckets[bucket_of(&identity)];
-    struct dbos_statement_meter *statement = atomic_load_explicit(bucket, memory_order_relaxed);
-    while (statement != NULL && !is_of(statement, &identity)) {
+    uint32_t key = key_of(request);
+    struct dbos_statement_meter *statement =
+        atomic_load_explicit(&meter->buckets[key % DBOS_METER_BUCKETS], memory_order_relaxed);
+    while (statement != NULL && statement->key != key) {
         statement = statement->next;
     }
-    return statement != NULL ? statement : make(meter, &identity, bucket);
+    return statement != NULL ? statement : make(meter, request, key);
 }
 
 /* One writer: no locked instruction. */

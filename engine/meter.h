@@ -26,7 +26,7 @@ enum {
 
 struct dbos_statement_meter {
     struct dbos_statement_meter *next; /* in its bucket: older */
-    uint32_t procedure;                /* its id; 0 = a kind of statement */
+    uint32_t key;                      /* of a procedure its id */
     char name[DBOS_NAME_BYTES];        /* of the procedure, or "SELECT", "script", … */
     _Atomic uint64_t calls;
     _Atomic uint64_t errors;
@@ -61,6 +61,9 @@ void dbos_meter_note(struct dbos_meter *meter, const struct dbos_request *reques
                      uint64_t started_ns);
 /* Nothing is queued: what ran last has ended. */
 void dbos_meter_rest(struct dbos_meter *meter, struct dbos_env *env);
+
+/* Else it is a kind of statement. */
+bool dbos_meter_is_procedure(const struct dbos_statement_meter *statement);
 
 /* Readers, any thread: each statement that ran here, the newest first in its bucket, "other" last;
  * and the run times of all of them. */

@@ -72,14 +72,10 @@ struct statements {
     enum dbos_err err;
 };
 
-static bool is_same(const struct dbos_statement_meter *a, const struct dbos_statement_meter *b) {
-    return a->procedure == b->procedure && strcmp(a->name, b->name) == 0;
-}
-
 static void add_statement(void *arg, const struct dbos_statement_meter *meter) {
     struct statements *all = arg;
     struct statement *at = all->first;
-    while (at != NULL && !is_same(at->meter, meter)) {
+    while (at != NULL && at->meter->key != meter->key) {
         at = at->next;
     }
     if (at == NULL) {
@@ -101,7 +97,7 @@ static enum dbos_err put_statement(const struct statement *statement, struct dbo
     const struct dbos_histogram_reading *run = &statement->run;
     struct dbos_datum row[] = {
         dbos_view_text(statement->meter->name),
-        dbos_view_text(statement->meter->procedure == 0 ? "statement" : "procedure"),
+        dbos_view_text(dbos_meter_is_procedure(statement->meter) ? "procedure" : "statement"),
         dbos_view_bigint(statement->calls),
         dbos_view_bigint(statement->errors),
         dbos_view_bigint(run->sum / 1000),
