@@ -60,6 +60,21 @@ static void put_log(struct listing *listing, struct dbos_engine *engine) {
         bytes > buffer_bytes ? (int64_t)(bytes - buffer_bytes) : 0);
 }
 
+static void add_buffered(void *arg, const struct dbos_session_entry *entry) {
+    *(uint64_t *)arg += atomic_load_explicit(&entry->buffered_bytes, memory_order_relaxed);
+}
+
+/* The connections' buffers are the sessions' allocator's, too. */
+static void put_sessions(struct listing *listing, struct dbos_engine *engine) {
+    uint64_t buffered = 0;
+    dbos_session_list_each(&engine->sessions, add_buffered, &buffered);
+    uint64_t bytes = held(&engine->session_alloc);
+    buffered = buffered < bytes ? buffered : bytes;
+    listing->requested += bytes;
+    put(listing, "sessions", "network buffers", (int64_t)buffered);
+    put(listing, "sessions", "sessions, statements, replies", (int64_t)(bytes - buffered));
+}
+
 static void put_process(struct listing *listing, struct dbos_engine *engine) {
     struct dbos_process_memory process;
     dbos_process_memory(engine->env, &process);
@@ -79,8 +94,7 @@ enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_row
     put_alloc(&listing, "objects", "large values", &engine->objects_alloc);
     put_alloc(&listing, "procedures", "modules, plans", &engine->procs_alloc);
     put_log(&listing, engine);
-    put_alloc(&listing, "sessions", "sessions, statements, replies, buffers",
-              &engine->session_alloc);
+    put_sessions(&listing, engine);
     put_alloc(&listing, "node", "engine, network, counters", engine->alloc);
     put_process(&listing, engine);
     return listing.err;
