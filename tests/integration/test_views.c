@@ -185,6 +185,10 @@ Test(views, sessions_and_tables_are_those_that_there_are) {
            "index_bytes > 0 FROM dbos.tables WHERE schema = 'public'",
            "t|21|2|2|id|t|t\n");
     expect(ana, "SELECT count(*), sum(rows) > 0 FROM dbos.tables WHERE schema = 'dbos'", "7|t\n");
+    expect(ana,
+           "SELECT name FROM dbos.memory WHERE area = 'index' AND bytes > 200 AND "
+           "name LIKE 'public.%' ORDER BY name",
+           "public.t.t_b\npublic.t.t_pkey\n");
     execute(ana, "DROP INDEX t_b");
     expect(ana, "SELECT area, name FROM dbos.memory WHERE name LIKE 'public.%' ORDER BY area",
            "index|public.t.t_pkey\ntable|public.t\n");
