@@ -88,6 +88,7 @@ struct dbos_clock {
     int64_t last_us;      /* the last value handed out */
     int64_t base_wall_us; /* wall and monotonic reading that belong together */
     uint64_t base_mono_ns;
+    uint64_t checked_ns; /* when the wall clock was last looked at: once in a millisecond */
     bool alarm;
 };
 void dbos_clock_init(struct dbos_clock *clock, struct dbos_env *env, int64_t last_us);

@@ -91,20 +91,34 @@ void dbos_queue_end_sleep(struct dbos_queue *queue) {
     (void)atomic_exchange_explicit(&queue->sleeping, AWAKE, memory_order_seq_cst);
 }
 
+bool dbos_queue_is_empty(struct dbos_queue *queue) {
+    struct dbos_queue_node *head = queue->head;
+    return head == &queue->stub &&
+           atomic_load_explicit(&head->next, memory_order_acquire) == NULL &&
+           atomic_load_explicit(&queue->tail, memory_order_seq_cst) == head;
+}
+
 bool dbos_queue_prepare_sleep(struct dbos_queue *queue) {
     uint32_t before = atomic_exchange_explicit(&queue->sleeping, ASLEEP, memory_order_seq_cst);
-    struct dbos_queue_node *head = queue->head;
-    bool empty = head == &queue->stub &&
-                 atomic_load_explicit(&head->next, memory_order_acquire) == NULL &&
-                 atomic_load_explicit(&queue->tail, memory_order_seq_cst) == head;
-    if (!empty || before == WOKEN_EARLY) {
+    if (!dbos_queue_is_empty(queue) || before == WOKEN_EARLY) {
         dbos_queue_end_sleep(queue);
         return false;
     }
     return true;
 }
 
+static void sleep_on(struct dbos_queue *queue, uint64_t timeout_us) {
+    struct timespec timeout = {.tv_sec = (time_t)(timeout_us / 1000000),
+                               .tv_nsec = (long)(timeout_us % 1000000) * 1000};
+    (void)syscall(SYS_futex, &queue->sleeping, FUTEX_WAIT_PRIVATE, ASLEEP, &timeout, NULL, 0);
+}
+
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us) {
+    return dbos_queue_wait_turn(queue, NULL, timeout_us);
+}
+
+struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_mutex_t *turn,
+                                             uint64_t timeout_us) {
     for (int spin = 0; spin < SPINS_BEFORE_SLEEP; spin++) {
         struct dbos_queue_node *node = dbos_queue_pop(queue);
         if (node != NULL) {
@@ -113,9 +127,13 @@ struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeo
         __builtin_ia32_pause();
     }
     if (dbos_queue_prepare_sleep(queue)) {
-        struct timespec timeout = {.tv_sec = (time_t)(timeout_us / 1000000),
-                                   .tv_nsec = (long)(timeout_us % 1000000) * 1000};
-        (void)syscall(SYS_futex, &queue->sleeping, FUTEX_WAIT_PRIVATE, ASLEEP, &timeout, NULL, 0);
+        if (turn != NULL) {
+            DBOS_CHECK(pthread_mutex_unlock(turn) == 0);
+        }
+        sleep_on(queue, timeout_us);
+        if (turn != NULL) {
+            DBOS_CHECK(pthread_mutex_lock(turn) == 0);
+        }
         dbos_queue_end_sleep(queue);
     }
     return dbos_queue_pop(queue);

@@ -11,6 +11,7 @@
 #ifndef DBOS_BASE_QUEUE_H
 #define DBOS_BASE_QUEUE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -45,6 +46,12 @@ struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue);
 /* Pop, or sleep until there is something or `timeout_us` passed. NULL means look again: the time
  * passed, dbos_queue_wake() was called, or a push was half done. */
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us);
+/* The same for a queue that several threads may consume, one at a time: whoever holds `turn` is the
+ * consumer. Called with it held; another may take it while this one sleeps. */
+struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_mutex_t *turn,
+                                             uint64_t timeout_us);
+/* Nothing is there, and no push is half done. The consumer's. */
+bool dbos_queue_is_empty(struct dbos_queue *queue);
 /* For a consumer that sleeps on wake_fd: true = nothing is queued, sleep now (a push will write
  * wake_fd); false = something came, do not sleep. */
 bool dbos_queue_prepare_sleep(struct dbos_queue *queue);

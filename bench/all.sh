@@ -35,12 +35,12 @@ trap 'stop_node; rm -rf "$work"' EXIT
     echo "settings: COMBOS=$COMBOS REPS=$REPS SECS=$SECS; server and load generator share the cores"
 } | tee "$out/machine.txt"
 
-# start_server PROGRAM ARGUMENT...: a server in $work/node with the Vote schema; sets $node and $port.
-# An argument lies in $work, so that the peers' helpers know it.
-start_server() {
+# launch PROGRAM ARGUMENT...: a server; sets $node and $port. An argument lies in $work, so that the
+# peers' helpers know it.
+launch() {
     local program=$1
     shift
-    rm -rf "$work/node" "$work/ready"
+    rm -f "$work/ready"
     "$bin/$program" "$@" >"$work/ready" 2>>"$out/$program.log" &
     node=$!
     port=
@@ -50,6 +50,12 @@ start_server() {
         sleep 0.1
     done
     [ -n "$port" ] || { echo "$program did not start; see $out/$program.log" >&2; exit 1; }
+}
+
+# start_server PROGRAM ARGUMENT...: launch it in an empty $work/node, with the Vote schema
+start_server() {
+    rm -rf "$work/node"
+    launch "$@"
     psql -qX -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U bench -d dbos -f procs/examples/vote.sql
 }
 
@@ -58,12 +64,25 @@ start_node() {
     start_server dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
 }
 
-# Every accepted vote is a row and a count.
+ask() { psql -qXAt -h 127.0.0.1 -p "$port" -U bench -d dbos -c "$1"; }
+
+# Every accepted vote is a row and a count; sets $rows.
 check_votes() {
-    local rows counts
-    rows=$(psql -qXAt -h 127.0.0.1 -p "$port" -U bench -d dbos -c 'SELECT count(*) FROM votes')
-    counts=$(psql -qXAt -h 127.0.0.1 -p "$port" -U bench -d dbos -c 'SELECT sum(n) FROM phone_votes')
+    local counts
+    rows=$(ask 'SELECT count(*) FROM votes')
+    counts=$(ask 'SELECT sum(n) FROM phone_votes')
     [ "$rows" = "$counts" ] || { echo "votes $rows, counts $counts: they differ" >&2; exit 1; }
+}
+
+# check_kill DURABILITY: what was there is there after kill -9 and a restart.
+check_kill() {
+    local before=$rows
+    [ "$1" = sync ] || sleep 0.5 # what it may lose is written by now
+    kill -KILL "$node"
+    wait "$node" 2>/dev/null || true
+    launch dbosd --data-dir "$work/node" --port 0 --durability "$1" --no-worker
+    check_votes
+    [ "$rows" = "$before" ] || { echo "$before votes, after kill -9 $rows" >&2; exit 1; }
 }
 
 progress() { echo "== $1 (${SECONDS} s since the start)"; }
@@ -99,6 +118,7 @@ vote_dbosd() {
                     start_node "$durability"
                     vload -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "$SECS" -f vote
                     check_votes
+                    check_kill "$durability"
                     stop_node
                 done
             } | medians dbosd vote-wire-C "durability=$durability,provenance=full" "$1" "$2"

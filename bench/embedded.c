@@ -202,7 +202,7 @@ static void run_script(struct node *node, const char *sql) {
     ensure(dbos_script_parse(alloc, sql, &request.script, &node->info) == DBOS_OK, sql,
            &node->info);
     dbos_buf_init(&request.reply, alloc);
-    dbos_request_run(node->engine, node->engine->barrier.txn, &request);
+    (void)dbos_request_run(node->engine, node->engine->barrier.txn, &request, 0);
     ensure(request.outcome == DBOS_OK, sql, &request.error);
     dbos_buf_fini(&request.reply);
     dbos_script_close(request.script);
@@ -269,7 +269,7 @@ static int64_t vote_by_txn(struct voter *voter) {
     uint64_t rows = 0;
     uint64_t position = 0;
     if (node->log != NULL) {
-        dbos_log_wait_room(node->log, NULL, NULL);
+        (void)dbos_log_wait_room(node->log, NULL, NULL);
     }
     struct dbos_txn_call call = {
         .session = &session,
@@ -308,7 +308,7 @@ static int64_t vote_by_engine(struct voter *voter) {
     struct dbos_request *request = &voter->request;
     request->number = ++voter->number;
     dbos_buf_reset(&request->reply);
-    dbos_request_run(voter->node.engine, voter->node.txn, request);
+    (void)dbos_request_run(voter->node.engine, voter->node.txn, request, 0);
     ensure(request->outcome == DBOS_OK, "vote", &request->error);
     return outcome_of_reply(&request->reply);
 }
@@ -470,7 +470,7 @@ static void close_rows(struct rows_bench *bench) {
 static void begin(struct rows_bench *bench) {
     struct dbos_txn_call call = {.session = &session, .request = ++bench->request};
     if (bench->node.log != NULL) {
-        dbos_log_wait_room(bench->node.log, NULL, NULL);
+        (void)dbos_log_wait_room(bench->node.log, NULL, NULL);
     }
     dbos_txn_begin(bench->node.txn, &call);
 }

@@ -10,12 +10,9 @@
  * Thread: one, besides the segment's preparer, which has nothing to do.
  * Memory: one allocator; a number for each write. */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "txn/log_internal.h"
@@ -39,14 +36,6 @@ struct times {
     size_t count_max;
     uint64_t total_ns;
 };
-
-/* As txn/log.c does for its thread. */
-static void raise_priority(void) {
-    struct sched_param param = {.sched_priority = 10};
-    if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param) != 0) {
-        (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -10);
-    }
-}
 
 static int compare(const void *a, const void *b) {
     uint32_t left = *(const uint32_t *)a;
@@ -140,7 +129,7 @@ static enum dbos_err measure(struct dbos_alloc *alloc, const struct arguments *a
     }
     enum dbos_err err = make_log(&segments, alloc, data_dir, info);
     if (err == DBOS_OK) {
-        raise_priority();
+        dbos_log_raise_priority();
         err = write_and_sync(&segments, arguments, &times, info);
     }
     if (segments.buffer != NULL) {

@@ -44,11 +44,45 @@ static bool run_queued(struct dbos_engine *engine) {
             return true;
         }
         struct dbos_request *request = (struct dbos_request *)(void *)node;
-        dbos_request_run(engine, barrier->txn, request);
+        (void)dbos_request_run(engine, barrier->txn, request, 0);
         atomic_fetch_add_explicit(&barrier->executed, 1, memory_order_relaxed);
         request->on_done(request);
     }
     return false;
+}
+
+static void give_turns(struct dbos_engine *engine, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        (void)pthread_mutex_unlock(&engine->partitions[i].turn);
+    }
+}
+
+/* All partitions sleep, and nothing waits in any of them. A park node in a queue is something. */
+static bool take_turns(struct dbos_engine *engine) {
+    for (uint32_t i = 0; i < engine->partition_count; i++) {
+        if (pthread_mutex_trylock(&engine->partitions[i].turn) != 0) {
+            give_turns(engine, i);
+            return false;
+        }
+        if (!dbos_queue_is_empty(&engine->partitions[i].queue)) {
+            give_turns(engine, i + 1);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool dbos_barrier_try(struct dbos_engine *engine, struct dbos_request *request, uint64_t limit_us) {
+    if (!take_turns(engine)) {
+        return false;
+    }
+    bool has_run = dbos_request_run(engine, engine->barrier.txn, request, limit_us);
+    give_turns(engine, engine->partition_count);
+    if (has_run) {
+        atomic_fetch_add_explicit(&engine->barrier.executed, 1, memory_order_relaxed);
+        request->on_done(request);
+    }
+    return has_run;
 }
 
 static void release(struct dbos_barrier *barrier) {

@@ -537,7 +537,9 @@ static void check_task(struct dbos_dispatcher *d, struct task *task, uint64_t no
     if (task->state == TASK_FINISHING) {
         return;
     }
-    if (left_us(d, task) == 0 && now_ns >= task->retry_ns) {
+    /* What found no memory for its end waits until it is tried again; nothing else is late. */
+    bool may_end = task->starved == 0 || now_ns >= task->retry_ns;
+    if (left_us(d, task) == 0 && may_end) {
         fail_task(d, task, "the task missed its deadline");
         return;
     }

@@ -62,6 +62,7 @@ static enum dbos_err open_txn(struct dbos_engine *engine, uint32_t partition, st
         .commit_time = commit_time,
         .commit_time_arg = engine,
         .partition = partition,
+        .reads_off = engine->options.provenance_reads == DBOS_READS_OFF,
         .env = engine->env,
     };
     if (dbos_txn_open(&engine->storage_alloc, &options, out) != DBOS_OK) {
@@ -81,6 +82,7 @@ static enum dbos_err open_partitions(struct dbos_engine *engine, struct dbos_err
         partition->engine = engine;
         partition->index = i;
         dbos_queue_init(&partition->queue, -1);
+        (void)pthread_mutex_init(&partition->turn, NULL);
         enum dbos_err err = open_txn(engine, i, &partition->txn, info);
         if (err != DBOS_OK) {
             return err;
@@ -189,6 +191,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     for (uint32_t i = 0; engine->partitions != NULL && i < engine->partition_count; i++) {
         if (engine->partitions[i].txn != NULL) {
             dbos_txn_close(engine->partitions[i].txn);
+            (void)pthread_mutex_destroy(&engine->partitions[i].turn);
         }
     }
     if (engine->barrier.txn != NULL) {
@@ -230,7 +233,8 @@ static void watermark_moved(void *arg) {
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_durable(engine->dispatcher, dbos_log_durable(engine->log));
     }
-    if (engine->on_durable != NULL) {
+    bool is_gate = engine->options.durability != DBOS_DURABILITY_ASYNC; /* of any reply */
+    if (is_gate && engine->on_durable != NULL) {
         engine->on_durable(engine->on_durable_arg);
     }
 }
@@ -416,14 +420,6 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
         dbos_meter_submitted(&engine->meters[request->partition]);
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
-}
-
-void dbos_engine_submitter_works(struct dbos_engine *engine) {
-    dbos_log_producer_works(engine->log);
-}
-
-void dbos_engine_submitter_rests(struct dbos_engine *engine) {
-    dbos_log_producer_rests(engine->log);
 }
 
 struct dbos_request *dbos_request_over(void) {

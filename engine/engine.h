@@ -12,12 +12,18 @@ struct dbos_engine;
 struct dbos_histogram;
 struct dbos_session_list;
 
+enum dbos_provenance_reads {
+    DBOS_READS_RELAXED, /* a read is answered before its own record is durable */
+    DBOS_READS_STRICT,  /* it waits for that */
+    DBOS_READS_OFF,     /* what is read is not recorded */
+};
+
 struct dbos_engine_options {
     struct dbos_env *env;
     const char *data_dir;
     uint32_t partitions; /* 0 = cores - 1, at least 1 */
     enum dbos_durability durability;
-    bool strict_reads;          /* provenance_reads = strict */
+    enum dbos_provenance_reads provenance_reads;
     bool archive;               /* run the archiver process */
     bool worker;                /* supervise a worker process */
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
@@ -35,8 +41,9 @@ struct dbos_engine_options {
 /* Opens the data directory, recovers, loads procedures. Nothing runs yet. */
 enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engine_options *options,
                                struct dbos_engine **out, struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Starts log, partitions, archive, dispatcher. `on_durable(arg)` is called, by the log thread, when
- * the watermark has moved; it must not block. */
+/* Starts log, partitions, archive, dispatcher. `on_durable(arg)` is called, by the thread that
+ * moved it, when the watermark has moved and replies may have waited for that; it must not block.
+ */
 enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(void *arg),
                                 void *arg, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Waits for what was submitted, then stops all threads and child processes. */
@@ -70,11 +77,6 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
  * that ends `previous` submits it: no thread waits. */
 void dbos_engine_submit_after(struct dbos_engine *engine, struct dbos_request *request,
                               struct dbos_request *previous);
-
-/* Whoever submits says when it has more to do and when it has not, in pairs: see
- * dbos_log_producer_works(). Any thread. */
-void dbos_engine_submitter_works(struct dbos_engine *engine);
-void dbos_engine_submitter_rests(struct dbos_engine *engine);
 
 /* Everything up to here is durable: replies gated at or below it may leave. */
 uint64_t dbos_engine_durable(struct dbos_engine *engine);

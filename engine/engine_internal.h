@@ -26,7 +26,9 @@ struct dbos_partition {
     uint32_t index;
     pthread_t thread;
     bool running;
-    struct dbos_queue queue;     /* of requests, `park` and `stop` */
+    struct dbos_queue queue; /* of requests, `park` and `stop` */
+    pthread_mutex_t turn;    /* who holds it is the queue's consumer and runs the transactions: the
+                                thread, or while that sleeps a submitter */
     struct dbos_queue_node park; /* pushed to say: come to the barrier */
     struct dbos_queue_node stop;
     struct dbos_txn *txn;
@@ -78,9 +80,10 @@ struct dbos_engine {
     bool log_started;
 };
 
-/* execute.c: run one request as one transaction and fill its outcome; does not call on_done. */
-void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
-                      struct dbos_request *request);
+/* execute.c: run one request as one transaction and fill its outcome; does not call on_done. With a
+ * limit (0 = none) it is given up once it has taken so long: false, it has left no trace. */
+bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request, uint64_t limit_us);
 
 /* What is in `then` of a request that has run. */
 struct dbos_request *dbos_request_over(void);
@@ -89,6 +92,10 @@ struct dbos_request *dbos_request_over(void);
 enum dbos_err dbos_partition_start(struct dbos_partition *partition,
                                    struct dbos_errinfo *info) DBOS_MUST_USE;
 void dbos_partition_stop(struct dbos_partition *partition);
+/* Run a request in the calling thread if the partition sleeps and nothing is queued there. False:
+ * it was not run, or took longer than the limit and has left no trace. */
+bool dbos_partition_try(struct dbos_partition *partition, struct dbos_request *request,
+                        uint64_t limit_us);
 
 /* barrier.c */
 void dbos_barrier_init(struct dbos_barrier *barrier);
@@ -96,6 +103,9 @@ void dbos_barrier_init(struct dbos_barrier *barrier);
 bool dbos_barrier_idle(const struct dbos_barrier *barrier);
 /* Queue a request and call the partitions, unless they are called already. Any thread. */
 void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *request);
+/* Run a request in the calling thread if all partitions sleep and nothing is queued in any. False:
+ * as dbos_partition_try(). */
+bool dbos_barrier_try(struct dbos_engine *engine, struct dbos_request *request, uint64_t limit_us);
 /* A partition has met its park node: wait, or run the barrier when it is the last to come. */
 void dbos_barrier_arrive(struct dbos_engine *engine);
 

@@ -13,7 +13,9 @@ struct execution {
     struct dbos_txn *txn;
     struct dbos_request *request;
     struct dbos_run run;
-    uint64_t started_ns;
+    uint64_t limit_us; /* given up after so long; 0 = no limit */
+    uint64_t start_ns;
+    uint64_t end_ns; /* 0 = not known */
     uint32_t polls;
     bool did_ddl;
     bool did_write; /* a statement that is not read-only ran */
@@ -63,8 +65,33 @@ static void init_run(struct execution *x) {
 static void start_clock(struct execution *x) {
     struct dbos_env *env = x->engine->env;
     uint64_t timeout_us = x->request->timeout_us;
-    x->started_ns = env->ops->mono_ns(env);
-    x->run.deadline_ns = timeout_us == 0 ? 0 : x->started_ns + timeout_us * 1000;
+    if (x->limit_us != 0 && (timeout_us == 0 || timeout_us > x->limit_us)) {
+        timeout_us = x->limit_us;
+    }
+    x->start_ns = env->ops->mono_ns(env);
+    x->run.deadline_ns = timeout_us == 0 ? 0 : x->start_ns + timeout_us * 1000;
+}
+
+/* What the statements have shown of how long they take. A run that its limit ended, or should have
+ * ended, is none: false. It is asked before commit. */
+static bool note_time(struct execution *x) {
+    struct dbos_request *request = x->request;
+    if (request->kind != DBOS_REQUEST_STATEMENTS) {
+        return true;
+    }
+    bool asks = x->limit_us != 0;
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        asks = asks || !dbos_plan_is_quick(request->statements[i].plan);
+    }
+    if (!asks) {
+        return true;
+    }
+    x->end_ns = x->engine->env->ops->mono_ns(x->engine->env);
+    uint64_t us = (x->end_ns - x->start_ns) / 1000;
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        dbos_plan_note_time(request->statements[i].plan, us);
+    }
+    return x->limit_us == 0 || us < x->limit_us;
 }
 
 /* The record names the version that runs, not the one that the request was planned for. */
@@ -244,16 +271,19 @@ static bool is_given_up(void *arg) {
 
 /* The one place where a partition, or the barrier with all of them, waits for the disk: memory
  * would grow without a bound behind a stalled one. A client may give up meanwhile; a task's result
- * must not fail because the disk is slow, so that its time begins behind the wait. */
-static void wait_for_log(struct execution *x) {
+ * must not fail because the disk is slow, so that its time begins behind the wait. Returns the
+ * monotonic time where that is known. */
+static uint64_t wait_for_log(struct execution *x) {
     bool is_client = x->request->kind != DBOS_REQUEST_TASK;
-    if (is_client) {
-        start_clock(x);
+    start_clock(x);
+    if (!dbos_log_wait_room(x->engine->log, is_client ? is_given_up : NULL, x)) {
+        x->polls = 1; /* the clock was read just now */
+        return x->start_ns;
     }
-    dbos_log_wait_room(x->engine->log, is_client ? is_given_up : NULL, x);
     if (!is_client) {
         start_clock(x);
     }
+    return 0;
 }
 
 static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
@@ -306,7 +336,7 @@ static void set_gate(struct execution *x, uint64_t position, uint64_t seen) {
     bool wrote = request->outcome == DBOS_OK && x->did_write;
     request->position = position;
     request->gate_position = seen;
-    if (position != 0 && (wrote || x->engine->options.strict_reads)) {
+    if (position != 0 && (wrote || x->engine->options.provenance_reads == DBOS_READS_STRICT)) {
         request->gate_position = position;
     }
     if (x->engine->options.durability == DBOS_DURABILITY_ASYNC) {
@@ -345,15 +375,22 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
     set_gate(x, position, seen);
 }
 
-static void run_transaction(struct execution *x) {
+static void give_up(struct execution *x, size_t reply_start) {
+    dbos_txn_forget(x->txn);
+    dbos_errinfo_clear(&x->request->error);
+    x->request->reply.size_bytes = reply_start;
+}
+
+static bool run_transaction(struct execution *x) {
     struct dbos_txn *txn = x->txn;
     struct dbos_request *request = x->request;
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
     init_run(x);
-    wait_for_log(x);
+    uint64_t start_ns = wait_for_log(x);
     describe_call(x, &call);
+    call.start_ns = start_ns;
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;
     bool replayed = false;
@@ -363,6 +400,10 @@ static void run_transaction(struct execution *x) {
         if (err == DBOS_OK) {
             err = dbos_idempotency_end(&x->run, request, reply_start, &request->error);
         }
+    }
+    if (!note_time(x)) {
+        give_up(x, reply_start);
+        return false;
     }
     if (err == DBOS_OK) {
         uint64_t seen = dbos_txn_seen_position(txn);
@@ -376,17 +417,26 @@ static void run_transaction(struct execution *x) {
                 dbos_dispatcher_committed(x->engine->dispatcher, &tasks, position);
             }
             set_gate(x, position, seen);
-            return;
+            return true;
         }
     }
     fail_request(x, err, reply_start);
+    return true;
 }
 
-void dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
-                      struct dbos_request *request) {
-    struct execution x = {.engine = engine, .txn = txn, .request = request};
+bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request, uint64_t limit_us) {
+    struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
     uint32_t partition = dbos_txn_partition(txn);
-    uint32_t meter = partition == DBOS_PARTITION_ALL ? engine->partition_count : partition;
-    run_transaction(&x);
-    dbos_meter_note(&engine->meters[meter], request, x.started_ns);
+    struct dbos_meter *meter =
+        &engine->meters[partition == DBOS_PARTITION_ALL ? engine->partition_count : partition];
+    if (limit_us != 0) { /* it did not come by a queue */
+        dbos_meter_submitted(meter);
+    }
+    if (!run_transaction(&x)) {
+        dbos_meter_gave_up(meter);
+        return false;
+    }
+    dbos_meter_note(meter, request, x.start_ns, x.end_ns);
+    return true;
 }

@@ -130,11 +130,15 @@ static void end_running(struct dbos_meter *meter, uint64_t now_ns) {
 }
 
 void dbos_meter_note(struct dbos_meter *meter, const struct dbos_request *request,
-                     uint64_t started_ns) {
+                     uint64_t started_ns, uint64_t ended_ns) {
     end_running(meter, started_ns);
     struct dbos_statement_meter *statement = find(meter, request);
     meter->running = statement;
     meter->started_ns = started_ns;
+    if (ended_ns != 0) {
+        end_running(meter, ended_ns);
+        meter->running = NULL;
+    }
     count(&meter->executed);
     count(&statement->calls);
     if (request->outcome != DBOS_OK && request->outcome != DBOS_ERR_STALE_PLAN) {

@@ -4,7 +4,8 @@
  * A request's run time is from the moment it starts until the next one starts, or until the thread
  * finds its queue empty: that is how long nobody else could run there. It costs no reading of the
  * clock on a busy partition, because a request's start is read anyway, for its timeout; only a
- * thread that goes to sleep reads it once more.
+ * thread that goes to sleep reads it once more. Where the clock was looked at just before the
+ * commit (a plan is new, or its submitter runs it), the time is until then.
  *
  *   started ──run──▶ started ──run──▶ rest          wait: from the request's arrival to its start
  *
@@ -55,10 +56,15 @@ void dbos_meter_fini(struct dbos_meter *meter);
 static inline void dbos_meter_submitted(struct dbos_meter *meter) {
     (void)atomic_fetch_add_explicit(&meter->submitted, 1, memory_order_relaxed);
 }
-/* A request that started at that time has run; its outcome is there. Not within a transaction:
+/* It goes elsewhere. */
+static inline void dbos_meter_gave_up(struct dbos_meter *meter) {
+    (void)atomic_fetch_sub_explicit(&meter->submitted, 1, memory_order_relaxed);
+}
+/* A request that started at that time has run; its outcome is there. `ended_ns`: when it ended, if
+ * somebody has looked at the clock; 0 = the next start, or rest, tells. Not within a transaction:
  * takes memory when something runs here for the first time. */
 void dbos_meter_note(struct dbos_meter *meter, const struct dbos_request *request,
-                     uint64_t started_ns);
+                     uint64_t started_ns, uint64_t ended_ns);
 /* Nothing is queued: what ran last has ended. */
 void dbos_meter_rest(struct dbos_meter *meter, struct dbos_env *env);
 

@@ -22,6 +22,7 @@ enum {
     TICK_US = 100000,           /* how often time-outs are looked at */
     IDLE_US = 1000000,
     STOPPING_US = 1000,
+    LONELY_TURNS = 8, /* in a row in which one client was heard, always the same */
 };
 
 struct connection {
@@ -53,6 +54,7 @@ struct dbos_net {
     struct dbos_env *env;
     struct dbos_loop *loop;
     struct dbos_session_pool *pool;
+    struct dbos_submitter submitter;
     uint32_t connections_max;
     uint64_t startup_timeout_ns;
     int listener;
@@ -64,6 +66,10 @@ struct dbos_net {
     struct connection *connections;
     struct connection *dirty;
     struct connection *busy;
+    struct connection *heard;  /* in this turn: the last one that messages were taken from */
+    uint32_t heard_count;      /* connections in this turn, or more */
+    struct connection *lonely; /* the only one that was heard in the last turns, or NULL */
+    uint32_t lonely_turns;
     _Atomic uint32_t connection_count;
     uint32_t session_count;
     bool accept_paused; /* out of descriptors */
@@ -155,6 +161,14 @@ static void receive(struct connection *connection) {
                    in->data + in->size_bytes, in->capacity_bytes - in->size_bytes);
 }
 
+static void note_heard(struct connection *connection) {
+    struct dbos_net *net = connection->net;
+    if (net->heard != connection) {
+        net->heard = connection;
+        net->heard_count++;
+    }
+}
+
 /* Bytes used. */
 static size_t feed(struct connection *connection) {
     struct dbos_buf *in = &connection->in;
@@ -166,6 +180,7 @@ static size_t feed(struct connection *connection) {
     if (used != 0) {
         memmove(in->data, in->data + used, in->size_bytes - used);
         in->size_bytes -= used;
+        note_heard(connection);
     }
     return used;
 }
@@ -204,31 +219,41 @@ static void sent(struct dbos_loop_op *op, int32_t result) {
     mark_dirty(connection);
 }
 
-/* Everything that may leave, in one send. */
-static void flush(struct connection *connection) {
-    dbos_session_collect(connection->session, connection->net->durable, &connection->out);
-    if (connection->out.failed) {
-        disconnect(connection); /* out of memory: the conversation has a hole */
-        return;
-    }
-    if (connection->send.is_active || connection->out.size_bytes == 0) {
-        return;
-    }
+/* One send of what was collected. True: all of it has gone. */
+static bool send_out(struct connection *connection) {
     size_t sent_bytes = 0;
     if (!dbos_loop_send_now(connection->file, connection->out.data, connection->out.size_bytes,
                             &sent_bytes)) {
         disconnect(connection);
-        return;
+        return false;
     }
     if (sent_bytes == connection->out.size_bytes) {
         give_large(connection, &connection->out);
-        return;
+        return true;
     }
     struct dbos_buf empty = connection->sending;
     connection->sending = connection->out;
     connection->out = empty;
     connection->sent_bytes = sent_bytes;
     send_rest(connection);
+    return false;
+}
+
+/* Everything that may leave, in one send, unless it is much. */
+static void flush(struct connection *connection) {
+    bool is_much = true;
+    while (is_much) {
+        dbos_session_collect(connection->session, connection->net->durable, &connection->out);
+        if (connection->out.failed) {
+            disconnect(connection); /* out of memory: the conversation has a hole */
+            return;
+        }
+        is_much = connection->out.size_bytes >= DBOS_SESSION_UNSENT_MAX;
+        if (connection->send.is_active || connection->out.size_bytes == 0 ||
+            !send_out(connection)) {
+            return;
+        }
+    }
 }
 
 /* -- connections: life --------------------------------------------------------------------------
@@ -293,6 +318,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
     dbos_buf_init(&connection->sending, net->session_alloc);
     struct dbos_session_options options = {
         .engine = net->engine,
+        .submitter = &net->submitter,
         .pool = net->pool,
         .address = peer,
         .owner = connection,
@@ -341,6 +367,8 @@ static void accepted(struct dbos_loop_op *op, int32_t result) {
 static void destroy(struct connection *connection) {
     struct dbos_net *net = connection->net;
     set_busy(connection, false);
+    net->heard = net->heard == connection ? NULL : net->heard;
+    net->lonely = net->lonely == connection ? NULL : net->lonely;
     if (connection->next != NULL) {
         connection->next->previous = connection->previous;
     }
@@ -423,14 +451,18 @@ static void serve_dirty(struct dbos_net *net) {
 /* -- the thread ---------------------------------------------------------------------------------
  */
 
-static void take_done(struct dbos_net *net) {
+/* False: none has ended. */
+static bool take_done(struct dbos_net *net) {
     struct dbos_queue_node *node;
+    bool any = false;
     while ((node = dbos_queue_pop(&net->done)) != NULL) {
         struct dbos_request *request = (struct dbos_request *)(void *)node;
         struct connection *connection = dbos_session_owner(request->owner);
         dbos_session_done(request->owner, request);
         mark_dirty(connection);
+        any = true;
     }
+    return any;
 }
 
 /* When the watermark has moved, replies that wait for it may leave. */
@@ -493,17 +525,50 @@ static uint64_t sleep_us(struct dbos_net *net) {
     return needs_ticks ? TICK_US : IDLE_US;
 }
 
+/* One client was heard, as in the turns before, and nobody else waits for anything: what it waits
+ * for may be done here. */
+static bool is_alone(struct dbos_net *net) {
+    struct connection *only = net->heard_count == 1 ? net->heard : NULL;
+    if (net->heard_count != 0) {
+        net->lonely_turns = only != NULL && only == net->lonely ? net->lonely_turns + 1 : 0;
+        net->lonely = only;
+    }
+    net->heard_count = 0;
+    net->heard = NULL;
+    return only != NULL && net->lonely_turns >= LONELY_TURNS && net->busy == only &&
+           only->next_busy == NULL;
+}
+
+/* A request that was run here has ended when it was submitted. */
+static void serve_all(struct dbos_net *net) {
+    do {
+        serve_dirty(net);
+    } while (take_done(net));
+}
+
+static void settle(struct dbos_net *net) {
+    if (!dbos_submitter_settle(&net->submitter, is_alone(net))) {
+        return;
+    }
+    dbos_queue_end_sleep(&net->done); /* it may have told this thread, which looks now */
+    if (take_durable(net)) {
+        serve_all(net);
+        (void)dbos_submitter_settle(&net->submitter, false);
+    }
+}
+
 static void turn(struct dbos_net *net) {
     struct dbos_errinfo info;
-    take_done(net);
+    (void)take_done(net);
     (void)take_durable(net);
     notice_drain(net);
     tick(net);
-    serve_dirty(net);
+    serve_all(net);
+    settle(net);
     uint64_t timeout_us = sleep_us(net);
-    dbos_engine_submitter_rests(net->engine);
+    dbos_submitter_rests(&net->submitter);
     enum dbos_err err = dbos_loop_turn(net->loop, timeout_us, &info);
-    dbos_engine_submitter_works(net->engine);
+    dbos_submitter_works(&net->submitter);
     dbos_queue_end_sleep(&net->done);
     if (err != DBOS_OK) { /* no client can be served any more */
         dbos_log(DBOS_LOG_ERROR, "network: %s", info.message);
@@ -513,7 +578,7 @@ static void turn(struct dbos_net *net) {
 
 static void *net_main(void *arg) {
     struct dbos_net *net = arg;
-    dbos_engine_submitter_works(net->engine);
+    dbos_submitter_works(&net->submitter);
     dbos_loop_accept(net->loop, &net->accept, net->listener);
     dbos_loop_watch(net->loop, &net->wake, net->wake_file);
     while (atomic_load_explicit(&net->stopping, memory_order_acquire) == 0) {
@@ -532,7 +597,7 @@ static void *net_main(void *arg) {
     while (net->accept.is_active || net->wake.is_active) {
         turn(net);
     }
-    dbos_engine_submitter_rests(net->engine);
+    dbos_submitter_rests(&net->submitter);
     return NULL;
 }
 
@@ -594,6 +659,7 @@ enum dbos_err dbos_net_open(struct dbos_alloc *alloc, struct dbos_engine *engine
         options->startup_timeout_ms == 0 ? STARTUP_TIMEOUT_MS : options->startup_timeout_ms;
     net->alloc = alloc;
     net->engine = engine;
+    net->submitter.engine = engine;
     net->session_alloc = dbos_engine_session_alloc(engine);
     net->env = dbos_engine_env(engine);
     net->connections_max =

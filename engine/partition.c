@@ -6,14 +6,32 @@
 
 enum { IDLE_WAIT_US = 1000000 };
 
-static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
-    dbos_request_run(partition->engine, partition->txn, request);
+static void end_request(struct dbos_partition *partition, struct dbos_request *request) {
     atomic_fetch_add_explicit(&partition->executed, 1, memory_order_relaxed);
     struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
     request->on_done(request); /* it is the session's again */
     if (next != NULL) {
         dbos_engine_submit(partition->engine, next);
     }
+}
+
+static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
+    (void)dbos_request_run(partition->engine, partition->txn, request, 0);
+    end_request(partition, request);
+}
+
+bool dbos_partition_try(struct dbos_partition *partition, struct dbos_request *request,
+                        uint64_t limit_us) {
+    if (pthread_mutex_trylock(&partition->turn) != 0) {
+        return false;
+    }
+    bool has_run = dbos_queue_is_empty(&partition->queue) &&
+                   dbos_request_run(partition->engine, partition->txn, request, limit_us);
+    (void)pthread_mutex_unlock(&partition->turn);
+    if (has_run) {
+        end_request(partition, request);
+    }
+    return has_run;
 }
 
 /* The log need not wait for more from here. */
@@ -23,7 +41,7 @@ static struct dbos_queue_node *rest(struct dbos_partition *partition) {
     dbos_log_producer_rests(log);
     dbos_meter_rest(&partition->engine->meters[partition->index], partition->engine->env);
     while (node == NULL) {
-        node = dbos_queue_wait(&partition->queue, IDLE_WAIT_US);
+        node = dbos_queue_wait_turn(&partition->queue, &partition->turn, IDLE_WAIT_US);
     }
     dbos_log_producer_works(log);
     return node;
@@ -38,6 +56,7 @@ static void park(struct dbos_partition *partition) {
 
 static void *partition_main(void *arg) {
     struct dbos_partition *partition = arg;
+    (void)pthread_mutex_lock(&partition->turn);
     dbos_log_producer_works(partition->engine->log);
     for (;;) {
         struct dbos_queue_node *node = dbos_queue_pop(&partition->queue);
@@ -46,6 +65,7 @@ static void *partition_main(void *arg) {
         }
         if (node == &partition->stop) {
             dbos_log_producer_rests(partition->engine->log);
+            (void)pthread_mutex_unlock(&partition->turn);
             return NULL;
         }
         if (node == &partition->park) {

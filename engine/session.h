@@ -17,7 +17,7 @@
 #ifndef DBOS_ENGINE_SESSION_H
 #define DBOS_ENGINE_SESSION_H
 
-#include "engine/engine.h"
+#include "engine/submitter.h"
 
 struct dbos_session;
 
@@ -29,6 +29,7 @@ void dbos_session_pool_close(struct dbos_session_pool *pool);
 
 struct dbos_session_options {
     struct dbos_engine *engine;
+    struct dbos_submitter *submitter; /* of this thread; outlives the session */
     struct dbos_session_pool *pool;
     const char *address; /* of the client; copied */
     void *owner;
@@ -56,7 +57,9 @@ size_t dbos_session_needs(const struct dbos_session *session);
 bool dbos_session_wants_input(const struct dbos_session *session);
 /* A request of this session has ended; `request->owner` says whose it is. */
 void dbos_session_done(struct dbos_session *session, struct dbos_request *request);
-/* Append what may leave now, `durable` being what the engine says. */
+/* Append what may leave now, `durable` being what the engine says; stops where `out` has so much.
+ */
+enum { DBOS_SESSION_UNSENT_MAX = 8 * 1024 * 1024 };
 void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out);
 
 /* The start-up is over. */

@@ -11,11 +11,10 @@
 #include "engine/wire.h"
 
 enum {
-    DBOS_SESSION_UNITS_MAX = 256,              /* then input waits (pipelining) */
-    DBOS_SESSION_UNSENT_MAX = 8 * 1024 * 1024, /* then replies wait */
-    DBOS_SESSION_STATEMENTS_MAX = 65536,       /* prepared, named */
-    DBOS_SESSION_PORTALS_MAX = 1024,           /* open at once, named */
-    DBOS_SESSION_GROUP_MAX = 65536,            /* executed between two Syncs */
+    DBOS_SESSION_UNITS_MAX = 256,        /* then input waits (pipelining) */
+    DBOS_SESSION_STATEMENTS_MAX = 65536, /* prepared, named */
+    DBOS_SESSION_PORTALS_MAX = 1024,     /* open at once, named */
+    DBOS_SESSION_GROUP_MAX = 65536,      /* executed between two Syncs */
     DBOS_SESSION_NAME_BUCKETS = 64,
 };
 

@@ -257,16 +257,15 @@ static bool may_fly(const struct dbos_session *session, uint32_t partition) {
  * is under way takes this one along. */
 static void submit_in_order(struct dbos_session *session, struct dbos_execution *execution,
                             uint32_t partition) {
-    struct dbos_engine *engine = session->options.engine;
     struct dbos_execution *newest = session->newest;
     session->newest = partition == NO_PARTITION ? NULL : execution;
     bool same_queue = session->newest_is_direct && partition == session->flying_partition;
     session->newest_is_direct = newest == NULL || same_queue;
     session->flying_partition = partition;
     if (session->newest_is_direct) {
-        dbos_engine_submit(engine, &execution->request);
+        dbos_submitter_submit(session->options.submitter, &execution->request);
     } else {
-        dbos_engine_submit_after(engine, &execution->request, &newest->request);
+        dbos_engine_submit_after(session->options.engine, &execution->request, &newest->request);
     }
 }
 

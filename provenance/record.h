@@ -25,6 +25,7 @@ enum dbos_record_flag {
     DBOS_RECORD_READ_ONLY = 4,   /* no writes */
     DBOS_RECORD_TASK_RESULT = 8, /* a result procedure, on behalf of task_id */
     DBOS_RECORD_DDL = 16,
+    DBOS_RECORD_READS_OFF = 32, /* what it read was not recorded */
 };
 
 /* What is the same for a whole transaction. Bytes are borrowed. */

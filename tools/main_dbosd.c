@@ -42,9 +42,9 @@ static const char help[] =
     "  --partitions N            partition threads (cores - 1)\n"
     "  --durability sync|async   sync: an acknowledged write is on disk; async: it may be\n"
     "                            lost with the last few milliseconds before a crash (sync)\n"
-    "  --provenance-reads strict|relaxed\n"
-    "                            strict: a read is acknowledged when its record is on disk\n"
-    "                            (relaxed)\n"
+    "  --provenance-reads relaxed|strict|off\n"
+    "                            strict: a read is acknowledged when its record is on disk;\n"
+    "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
     "  --no-archive              no archiver: provenance queries fail\n"
     "  --no-worker               no model worker: tasks wait\n"
@@ -75,15 +75,17 @@ static int choice(const char *text, const char *const *words, int count) {
 
 static bool take_choice(struct arguments *arguments, const char *name, const char *value) {
     static const char *const durabilities[] = {"sync", "async"};
-    static const char *const reads[] = {"relaxed", "strict"};
+    static const char *const reads[] = {"relaxed", "strict", "off"};
     static const char *const loops[] = {"best", "uring", "poll"};
     int which = -1;
     if (strcmp(name, "--durability") == 0) {
         which = choice(value, durabilities, 2);
         arguments->engine.durability = which == 1 ? DBOS_DURABILITY_ASYNC : DBOS_DURABILITY_SYNC;
     } else if (strcmp(name, "--provenance-reads") == 0) {
-        which = choice(value, reads, 2);
-        arguments->engine.strict_reads = which == 1;
+        which = choice(value, reads, 3);
+        arguments->engine.provenance_reads = which == 2   ? DBOS_READS_OFF
+                                             : which == 1 ? DBOS_READS_STRICT
+                                                          : DBOS_READS_RELAXED;
     } else if (strcmp(name, "--network") == 0) {
         which = choice(value, loops, 3);
         arguments->net.loop = which == 1   ? DBOS_LOOP_URING

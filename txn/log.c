@@ -79,6 +79,7 @@ enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_opti
     log->lock_file = -1;
     log->blob_file = -1;
     dbos_queue_init(&log->queue, -1);
+    (void)pthread_mutex_init(&log->turn, NULL);
     (void)pthread_mutex_init(&log->lock, NULL);
     (void)pthread_cond_init(&log->moved, NULL);
     enum dbos_err err = open_parts(log, options, info);
@@ -111,6 +112,7 @@ void dbos_log_close(struct dbos_log *log) {
     close_file(log, log->lock_file);
     (void)pthread_cond_destroy(&log->moved);
     (void)pthread_mutex_destroy(&log->lock);
+    (void)pthread_mutex_destroy(&log->turn);
     dbos_give(log->alloc, log->block);
 }
 
@@ -155,19 +157,29 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry) {
         entry->held_bytes += entry->objects[i]->id.size_bytes;
     }
     (void)atomic_fetch_add_explicit(&log->in_flight_bytes, entry->held_bytes, memory_order_relaxed);
-    dbos_queue_push(&log->queue, &entry->node);
+    if (atomic_load_explicit(&log->holds, memory_order_relaxed) == 0) {
+        dbos_queue_push(&log->queue, &entry->node);
+        return;
+    }
+    dbos_queue_push_quietly(&log->queue, &entry->node);
+    /* Has the hold ended meanwhile? Then it may not have seen this: one of the two sees the other,
+     * because both change the word. */
+    if (atomic_fetch_add(&log->holds, 0) == 0) {
+        dbos_queue_kick(&log->queue);
+    }
 }
 
-void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg) {
+bool dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg) {
     uint64_t bytes = atomic_load_explicit(&log->in_flight_bytes, memory_order_relaxed);
     if (bytes <= log->in_flight_bytes_max) {
-        return;
+        return false;
     }
     (void)atomic_fetch_add(&log->room_waits, 1);
     while (atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max &&
            (gives_up == NULL || !gives_up(arg))) {
         log->env->ops->sleep_us(log->env, ROOM_POLL_US);
     }
+    return true;
 }
 
 /* --- what is durable ------------------------------------------------------------------------- */
@@ -371,8 +383,15 @@ static uint64_t sync_due_us(struct dbos_log *log) {
     return since >= log->flush_ns ? 0 : (log->flush_ns - since) / 1000 + 1;
 }
 
+/* Nothing waits for a sync: the interval until the next one starts with what is written now. */
+static void note_interval(struct dbos_log *log) {
+    if (log->synced == log->written) {
+        log->synced_ns = log->env->ops->mono_ns(log->env);
+    }
+}
+
 /* The log's latency is everyone's: go before other threads where that is allowed. */
-static void raise_priority(void) {
+void dbos_log_raise_priority(void) {
     struct sched_param param = {.sched_priority = 10};
     if (pthread_setschedparam(pthread_self(), SCHED_FIFO, &param) != 0) {
         (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), -10);
@@ -390,53 +409,103 @@ void dbos_log_producer_rests(struct dbos_log *log) {
     }
 }
 
-/* Something is there to be written: is more on its way? What is pushed meanwhile wakes nobody,
- * because the queue's consumer counts as awake. */
-static void linger(struct dbos_log *log) {
+static void wait_for_producers(struct dbos_log *log) {
     struct timespec timeout = {.tv_nsec = LINGER_US * 1000};
-    if (atomic_load_explicit(&log->producers, memory_order_relaxed) == 0 ||
-        atomic_load_explicit(&log->taken, memory_order_relaxed) - log->written >=
-            LINGER_RECORDS_MAX) {
-        return;
-    }
     atomic_store(&log->lingers, 1);
     if (atomic_load(&log->producers) != 0) {
         (void)syscall(SYS_futex, &log->lingers, FUTEX_WAIT_PRIVATE, 1, &timeout, NULL, 0);
     }
     atomic_store_explicit(&log->lingers, 0, memory_order_relaxed);
+}
+
+/* Something is there to be written: is more on its way? What is pushed meanwhile wakes nobody,
+ * because the queue's consumer counts as awake. Asynchronously no reply waits for it, so that what
+ * comes one by one, too, is written once in a while and not each by itself. */
+static void linger(struct dbos_log *log) {
+    bool is_enough = atomic_load_explicit(&log->taken, memory_order_relaxed) - log->written >=
+                         LINGER_RECORDS_MAX ||
+                     atomic_load(&log->in_flight_bytes) > log->in_flight_bytes_max;
+    if (is_enough || log->stop) {
+        return; /* whoever waits for room brings nothing more */
+    }
+    if (log->durability == DBOS_DURABILITY_ASYNC) {
+        if (atomic_load(&log->waiters) == 0) {
+            log->env->ops->sleep_us(log->env, LINGER_US);
+        }
+    } else if (atomic_load_explicit(&log->producers, memory_order_relaxed) != 0) {
+        wait_for_producers(log);
+    }
     take_queued(log, dbos_queue_pop(&log->queue));
+}
+
+/* What was written asynchronously, once its time has come. */
+static void sync_if_due(struct dbos_log *log) {
+    if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
+        sync_log(log);
+        publish(log);
+    }
+}
+
+/* Everything that is there, and what comes meanwhile: this may go on for as long as there is work,
+ * so that nothing may be put off until its end. */
+static void write_all(struct dbos_log *log) {
+    struct dbos_stored_batch batch;
+    while (gather(log, &batch)) {
+        note_interval(log);
+        write_batch(log, &batch);
+        sync_if_due(log);
+        take_queued(log, dbos_queue_pop(&log->queue));
+        if (log->first != NULL) {
+            linger(log);
+        }
+    }
 }
 
 static void *run_log(void *arg) {
     struct dbos_log *log = arg;
-    struct dbos_stored_batch batch;
     (void)pthread_setname_np(pthread_self(), "log");
-    raise_priority();
-    log->synced_ns = log->env->ops->mono_ns(log->env);
+    dbos_log_raise_priority();
+    (void)pthread_mutex_lock(&log->turn);
     while (!log->stop) {
-        if (log->synced == log->written) {
-            log->synced_ns =
-                log->env->ops->mono_ns(log->env); /* the interval starts with a write */
-        }
         uint64_t due_us = sync_due_us(log);
         take_queued(log, due_us == 0 ? dbos_queue_pop(&log->queue)
-                                     : dbos_queue_wait(&log->queue, due_us));
+                                     : dbos_queue_wait_turn(&log->queue, &log->turn, due_us));
         if (log->first != NULL) {
             linger(log);
         }
-        while (gather(log, &batch)) {
-            write_batch(log, &batch);
-            take_queued(log, dbos_queue_pop(&log->queue));
-            if (log->first != NULL) {
-                linger(log);
-            }
-        }
-        if (log->synced != log->written && (log->stop || sync_due_us(log) == 0)) {
-            sync_log(log);
-            publish(log);
-        }
+        write_all(log);
+        sync_if_due(log);
     }
+    (void)pthread_mutex_unlock(&log->turn);
     return NULL;
+}
+
+void dbos_log_hold(struct dbos_log *log) { (void)atomic_fetch_add(&log->holds, 1); }
+
+/* The log thread's work, without lingering: this thread has no more. False: it is at it itself. */
+static bool write_here(struct dbos_log *log) {
+    struct dbos_stored_batch batch;
+    if (pthread_mutex_trylock(&log->turn) != 0) {
+        return false;
+    }
+    take_queued(log, dbos_queue_pop(&log->queue));
+    while (gather(log, &batch)) {
+        write_batch(log, &batch);
+        take_queued(log, dbos_queue_pop(&log->queue));
+    }
+    bool is_all = !log->stop && dbos_queue_is_empty(&log->queue);
+    (void)pthread_mutex_unlock(&log->turn);
+    return is_all;
+}
+
+void dbos_log_release(struct dbos_log *log, bool here) {
+    (void)atomic_fetch_sub(&log->holds, 1);
+    if (atomic_load(&log->taken) == dbos_log_durable(log)) {
+        return;
+    }
+    if (!here || log->durability == DBOS_DURABILITY_ASYNC || !write_here(log)) {
+        dbos_queue_kick(&log->queue);
+    }
 }
 
 enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,

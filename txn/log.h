@@ -99,8 +99,9 @@ enum dbos_err dbos_log_verify(struct dbos_alloc *alloc, struct dbos_env *env, co
 /* Identity of the database, made with its directory: lasting, and no secret. */
 struct dbos_uuid dbos_log_database(const struct dbos_log *log);
 
-/* Start the log thread. `on_durable` is called in it whenever the watermark has moved; it must not
- * block. Scheduling priority is raised where allowed. */
+/* Start the log thread. `on_durable` is called whenever the watermark has moved, by the thread that
+ * moved it (the log's, or one in dbos_log_release()); it must not block. Scheduling priority is
+ * raised where allowed. */
 enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg), void *arg,
                              struct dbos_errinfo *info) DBOS_MUST_USE;
 
@@ -118,8 +119,8 @@ void dbos_log_append_give(struct dbos_log *log, struct dbos_log_entry *entry);
  * thread has caught up, or until `gives_up` (asked every few ms; may be NULL: never) says so. Never
  * between begin and commit: what a transaction appends may pass the bound, by one record for each
  * thread. The log thread waits for no one who waits here, so that this ends whenever the disk goes
- * on. */
-void dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg);
+ * on. Returns whether it has slept. */
+bool dbos_log_wait_room(struct dbos_log *log, bool (*gives_up)(void *arg), void *arg);
 
 /* Everything up to here is durable (async: is written and may be lost in a power cut). */
 uint64_t dbos_log_durable(const struct dbos_log *log);
@@ -131,9 +132,18 @@ void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uin
 
 /* A thread that appends says when it has more to do and when it has not. While one has, the log
  * waits a moment (1 ms at most) before it writes, so that one sync serves many; when the last
- * one rests, it writes at once. Who never says so is not waited for. Any thread, in pairs. */
+ * one rests, it writes at once. Who never says so is not waited for. Asynchronously, where no reply
+ * waits, it lingers in any case. Any thread, in pairs. */
 void dbos_log_producer_works(struct dbos_log *log);
 void dbos_log_producer_rests(struct dbos_log *log);
+
+/* Between the two, what any thread appends does not wake the log thread: the caller has more to
+ * append, or will do the log thread's work itself. Release then wakes it; with `here` (synchronous
+ * durability), where that thread sleeps, the caller writes and syncs what there is, which saves a
+ * lonely client two changes of threads. It may take as long as the disk does, and calls on_durable.
+ * Any thread, in pairs, for a moment. */
+void dbos_log_hold(struct dbos_log *log);
+void dbos_log_release(struct dbos_log *log, bool here);
 
 /* The newest position that a transaction under the barrier has written at: every partition sees it.
  * The barrier's runner notes it, partitions read it. */

@@ -69,6 +69,8 @@ struct dbos_log {
     struct dbos_segments segments;
 
     struct dbos_queue queue;
+    pthread_mutex_t turn;   /* who holds it does the log thread's work: consumes, writes, syncs */
+    _Atomic uint32_t holds; /* threads that will see to what is appended: it wakes nobody */
     _Atomic uint64_t taken;
     _Atomic uint64_t durable;
     _Atomic uint64_t in_flight_bytes; /* of entries appended and not written */
@@ -91,7 +93,7 @@ struct dbos_log {
     void (*on_durable)(void *arg);
     void *on_durable_arg;
 
-    /* The log thread's own. */
+    /* Of the thread that has the turn. */
     bool stop;
     struct dbos_log_entry *first; /* waiting, by position */
     struct dbos_log_entry *last;
@@ -102,6 +104,9 @@ struct dbos_log {
     struct dbos_log_stats stats;
     struct dbos_histogram sync_times; /* read by anyone */
 };
+
+/* log.c: the calling thread goes before others, where that is allowed. */
+void dbos_log_raise_priority(void);
 
 /* log_identity.c: directories, lock and identity file. Read-only: nothing is made, and a directory
  * without a lock file (a copy) is not locked: *out_file is -1. */

@@ -39,6 +39,20 @@ void dbos_txn_close(struct dbos_txn *txn) {
     dbos_give(txn->alloc, txn);
 }
 
+/* Most transactions know a monotonic time already: that saves them a look at the wall clock. */
+static int64_t start_time(struct dbos_txn *txn, uint64_t start_ns) {
+    enum { READING_LASTS_NS = 1000000 };
+    struct dbos_env *env = txn->options.env;
+    if (start_ns == 0) {
+        return env->ops->wall_us(env);
+    }
+    if (start_ns - txn->wall_ns >= READING_LASTS_NS) {
+        txn->wall_us = env->ops->wall_us(env);
+        txn->wall_ns = start_ns;
+    }
+    return txn->wall_us + (int64_t)((start_ns - txn->wall_ns) / 1000);
+}
+
 void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     DBOS_CHECK(txn->state == DBOS_TXN_IDLE);
     dbos_arena_reset(&txn->arena);
@@ -50,7 +64,7 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->newest = NULL;
     txn->fresh_objects = 0;
     txn->hash_delta = 0;
-    txn->start_us = txn->options.env->ops->wall_us(txn->options.env);
+    txn->start_us = start_time(txn, call->start_ns);
     txn->seed = dbos_rng_next(&txn->seeds);
     txn->random_begun = false;
     txn->is_ddl = false;
@@ -198,7 +212,9 @@ void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char 
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row) {
     /* Rows that this transaction wrote, too: what it writes later depends on them. After an abort a
      * block that it inserted was never there; the archive passes over reads of such blocks. */
-    dbos_capture_read(txn->capture, table_id, row->block);
+    if (!txn->options.reads_off) {
+        dbos_capture_read(txn->capture, table_id, row->block);
+    }
 }
 
 /* Key bytes of leading index columns; empty where there is no memory (the record then fails). */
@@ -217,18 +233,26 @@ static struct dbos_bytes key_of(struct dbos_txn *txn, struct dbos_buf *buf,
 
 void dbos_txn_note_absent(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                           const struct dbos_datum *key, uint32_t count) {
-    dbos_capture_absent(txn->capture, table_id, index_id, key_of(txn, &txn->low_key, key, count));
+    if (!txn->options.reads_off) {
+        dbos_capture_absent(txn->capture, table_id, index_id,
+                            key_of(txn, &txn->low_key, key, count));
+    }
 }
 
 void dbos_txn_note_scan(struct dbos_txn *txn, uint32_t table_id, uint32_t partition,
                         uint64_t rows) {
-    dbos_capture_scan(txn->capture, table_id, (uint16_t)partition, rows);
+    if (!txn->options.reads_off) {
+        dbos_capture_scan(txn->capture, table_id, (uint16_t)partition, rows);
+    }
 }
 
 void dbos_txn_note_range(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                          const struct dbos_bound *low, const struct dbos_bound *high,
                          uint64_t rows) {
     static const struct dbos_bound unbounded = {0};
+    if (txn->options.reads_off) {
+        return;
+    }
     low = low == NULL ? &unbounded : low;
     high = high == NULL ? &unbounded : high;
     uint8_t flags = (uint8_t)((low->inclusive ? 1 : 0) | (high->inclusive ? 2 : 0));
@@ -238,7 +262,9 @@ void dbos_txn_note_range(struct dbos_txn *txn, uint32_t table_id, uint32_t index
 }
 
 void dbos_txn_note_egress(struct dbos_txn *txn, uint64_t rows, uint64_t bytes, uint64_t digest) {
-    dbos_capture_egress(txn->capture, rows, bytes, digest);
+    if (!txn->options.reads_off) {
+        dbos_capture_egress(txn->capture, rows, bytes, digest);
+    }
 }
 
 /* --- writes ---------------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@ struct dbos_txn_options {
     int64_t (*commit_time)(void *arg); /* strictly growing over all partitions */
     void *commit_time_arg;
     uint32_t partition; /* whose; DBOS_PARTITION_ALL for the barrier's */
+    bool reads_off;     /* what is read is not recorded */
     struct dbos_env *env;
 };
 enum dbos_err dbos_txn_open(struct dbos_alloc *alloc, const struct dbos_txn_options *options,
@@ -40,6 +41,7 @@ struct dbos_txn_call {
     uint32_t procedure;
     uint32_t procedure_version;
     uint64_t task_id;
+    uint64_t start_ns; /* monotonic time at which it starts, where that is known; 0 = at begin */
     const struct dbos_datum *arguments;
     uint32_t argument_count;
     bool read_only; /* writes are DBOS_ERR_READ_ONLY */
@@ -92,7 +94,7 @@ enum dbos_err dbos_txn_route(struct dbos_txn *txn, const struct dbos_table_def *
                              const struct dbos_datum *value, uint32_t *out_partition,
                              struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Reads go to the table directly (table.h); these note them. */
+/* Reads go to the table directly (table.h); these note them, unless reads are off. */
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row);
 void dbos_txn_note_absent(struct dbos_txn *txn, uint32_t table_id, uint32_t index_id,
                           const struct dbos_datum *key, uint32_t count);

@@ -83,6 +83,7 @@ static uint16_t record_flags(const struct dbos_txn *txn, bool aborted) {
     flags |= aborted || txn->newest == NULL ? DBOS_RECORD_READ_ONLY : 0u;
     flags |= txn->call.is_task_result ? DBOS_RECORD_TASK_RESULT : 0u;
     flags |= txn->is_ddl && !aborted ? DBOS_RECORD_DDL : 0u;
+    flags |= txn->options.reads_off ? DBOS_RECORD_READS_OFF : 0u;
     return (uint16_t)flags;
 }
 

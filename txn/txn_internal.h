@@ -42,6 +42,8 @@ struct dbos_txn {
     uint32_t fresh_objects; /* of the rows written: the most that the record can name */
     uint64_t hash_delta;    /* modulo 2^64 */
     int64_t start_us;
+    int64_t wall_us;  /* a reading of the wall clock, at most a millisecond old when it is used, */
+    uint64_t wall_ns; /* and the monotonic time of it */
     uint64_t seed;
     bool random_begun;
     bool is_ddl;

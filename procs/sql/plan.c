@@ -162,6 +162,24 @@ uint32_t dbos_plan_columns(const struct dbos_plan *plan, const struct dbos_resul
     *out = plan->columns;
     return plan->column_count;
 }
+/* Quick runs count up, slow ones down by more, and one that holds others up by as many as it may
+ * happen among: the thread may have lost its processor meanwhile, which says nothing about the
+ * plan. Two threads at once may lose a count: nothing depends on it. */
+void dbos_plan_note_time(struct dbos_plan *plan, uint64_t us) {
+    enum { QUICK_US = 100, STALL_US = 1000, SLOW_COSTS = 8, STALL_COSTS = 200, COUNT_MAX = 256 };
+    int32_t costs = us >= STALL_US ? STALL_COSTS : us >= QUICK_US ? SLOW_COSTS : -1;
+    int32_t count = atomic_load_explicit(&plan->quickness, memory_order_relaxed) - costs;
+    count = count > COUNT_MAX ? COUNT_MAX : count < -COUNT_MAX ? -COUNT_MAX : count;
+    atomic_store_explicit(&plan->quickness, count, memory_order_relaxed);
+}
+
+bool dbos_plan_is_quick(const struct dbos_plan *plan) {
+    enum { QUICK_RUNS = 16 };
+    /* A system view takes locks, and now and then its time. */
+    return plan->view_columns == NULL &&
+           atomic_load_explicit(&plan->quickness, memory_order_relaxed) >= QUICK_RUNS;
+}
+
 bool dbos_plan_is_read_only(const struct dbos_plan *plan) { return plan->read_only; }
 
 const struct dbos_procedure_info *dbos_plan_procedure(const struct dbos_plan *plan) {

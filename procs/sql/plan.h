@@ -88,6 +88,7 @@ struct dbos_call_plan {
 
 struct dbos_plan {
     _Atomic uint32_t refs;
+    _Atomic int32_t quickness; /* see dbos_plan_note_time() */
     struct dbos_alloc *alloc;
     struct dbos_arena arena;
     struct dbos_script *script;

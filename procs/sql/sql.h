@@ -172,6 +172,10 @@ enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run 
                             const struct dbos_datum *parameters, uint32_t count,
                             struct dbos_sink *sink, uint64_t *out_rows,
                             struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Whoever runs a plan notes how long that took; quick is one that has nearly always been. Any
+ * thread. */
+void dbos_plan_note_time(struct dbos_plan *plan, uint64_t us);
+bool dbos_plan_is_quick(const struct dbos_plan *plan);
 /* CommandComplete's tag: "SELECT 3", "INSERT 0 1", "CREATE TABLE", "CALL". */
 void dbos_plan_tag(const struct dbos_plan *plan, uint64_t rows, char *out, size_t out_bytes);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
+#include "engine/submitter.h"
 
 enum { CLIENTS = 4, CALLS = 400, ACCOUNTS = 64, START = 100, PARTITIONS = 3 };
 
@@ -19,6 +19,7 @@ static void fail(const char *what, const struct dbos_errinfo *info) {
 
 struct client {
     struct dbos_engine *engine;
+    struct dbos_submitter submitter;
     struct dbos_session_info session;
     uint64_t requests;
     struct dbos_rng rng;
@@ -35,6 +36,22 @@ static void wait_durable(struct client *client, uint64_t position) {
     while (dbos_engine_durable(client->engine) < position) {
         (void)usleep(50);
     }
+}
+
+/* Half of them may run in this thread, some of those with their commit. */
+static void submit(struct client *client, struct dbos_request *request, struct dbos_plan *plan) {
+    if (client->requests % 2 == 0) {
+        dbos_engine_submit(client->engine, request);
+        return;
+    }
+    bool is_alone = client->requests % 4 == 1;
+    for (int i = 0; i < 20; i++) { /* it would take that many runs to seem quick */
+        dbos_plan_note_time(plan, 1);
+    }
+    dbos_submitter_works(&client->submitter);
+    dbos_submitter_submit(&client->submitter, request);
+    (void)dbos_submitter_settle(&client->submitter, is_alone);
+    dbos_submitter_rests(&client->submitter);
 }
 
 /* One statement as one request; the reply's bytes go to `reply`, when that is wanted. */
@@ -63,7 +80,7 @@ static enum dbos_err run(struct client *client, const char *sql, struct dbos_err
         err = dbos_engine_route(client->engine, &request, info);
     }
     if (err == DBOS_OK) {
-        dbos_engine_submit(client->engine, &request);
+        submit(client, &request, statement.plan);
         while (sem_wait(&client->done) != 0) {
         }
         wait_durable(client, request.gate_position);
@@ -133,6 +150,7 @@ static void *client_main(void *arg) {
 static void open_client(struct client *client, struct dbos_engine *engine, uint64_t seed) {
     memset(client, 0, sizeof *client);
     client->engine = engine;
+    client->submitter.engine = engine;
     client->session = (struct dbos_session_info){
         .id = dbos_engine_take_session_id(engine),
         .user = "stress",
@@ -188,7 +206,7 @@ int main(void) {
         .data_dir = data,
         .partitions = PARTITIONS,
         .durability = DBOS_DURABILITY_SYNC,
-        .strict_reads = true,
+        .provenance_reads = DBOS_READS_STRICT,
         .program_dir = ".",
         .segment_bytes = 4 << 20,
     };

@@ -1,5 +1,6 @@
 /* The log under ThreadSanitizer: producers, a follower, waiters, and the log's own threads.
  *
+ * Some producers take over the log thread's work for a moment.
  * Checked: the watermark never goes back and never passes what was taken, every record comes out of
  * the follower once and in order, recovery finds all of them with the recorded hash. The bound of
  * what is in flight is low, so that producers meet it, and nothing is left in flight. */
@@ -49,14 +50,21 @@ static void *produce(void *arg) {
     DBOS_CHECK(dbos_capture_open(&alloc, &capture) == DBOS_OK);
     for (uint64_t i = 0; i < RECORDS; i++) {
         struct dbos_record_head head = {.session = number};
-        dbos_log_wait_room(node_log, NULL, NULL);
+        (void)dbos_log_wait_room(node_log, NULL, NULL);
         struct dbos_log_entry *entry = make_entry(capture, i, &head);
         head.position = dbos_log_take_position(node_log);
         head.hash_delta = delta_of(head.position);
         entry->position = head.position;
         entry->hash_delta = head.hash_delta;
         entry->size_bytes = (uint32_t)dbos_capture_finish(capture, &head, &session, entry->data);
+        bool holds = i % 3 == 0;
+        if (holds) {
+            dbos_log_hold(node_log);
+        }
         dbos_log_append_give(node_log, entry);
+        if (holds) {
+            dbos_log_release(node_log, i % 2 == 0);
+        }
         if (i % 97 == 0) {
             dbos_log_wait(node_log, head.position);
             DBOS_CHECK(dbos_log_durable(node_log) >= head.position);
@@ -67,7 +75,7 @@ static void *produce(void *arg) {
 }
 
 static void on_durable(void *arg) {
-    uint64_t *seen = arg; /* only the log thread is here */
+    uint64_t *seen = arg; /* one thread at a time is here */
     uint64_t durable = dbos_log_durable(node_log);
     DBOS_CHECK(durable >= *seen && durable <= dbos_log_last_position(node_log));
     *seen = durable;

@@ -125,9 +125,18 @@ static void keep_sectors(struct env_fault *fault, int file, uint64_t offset, siz
     }
 }
 
+/* Others go on meanwhile. */
+static void take_time(struct env_fault *fault, const _Atomic uint32_t *delay_us) {
+    uint32_t us = atomic_load(delay_us);
+    if (us != 0) {
+        fault->base->ops->sleep_us(fault->base, us);
+    }
+}
+
 static enum dbos_err fault_write(struct dbos_env *env, int file, uint64_t offset, const void *data,
                                  size_t size_bytes, struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
+    take_time(fault, &fault->write_delay_us);
     (void)pthread_mutex_lock(&fault->lock);
     if (fault->action == ENV_FAULT_CUT && fault->countdown == 1) {
         /* The cut comes during this write: its sectors are among those that may last or not. */
@@ -160,10 +169,7 @@ static void forget_sectors(struct env_fault *fault, uint32_t index) {
 
 static enum dbos_err fault_sync(struct dbos_env *env, int file, struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
-    uint32_t delay_us = atomic_load(&fault->sync_delay_us);
-    if (delay_us != 0) {
-        fault->base->ops->sleep_us(fault->base, delay_us); /* others go on meanwhile */
-    }
+    take_time(fault, &fault->sync_delay_us);
     (void)pthread_mutex_lock(&fault->lock);
     if (count(fault)) {
         (void)pthread_mutex_unlock(&fault->lock);

@@ -38,9 +38,10 @@ struct env_fault {
     int64_t countdown;   /* operations until it happens */
     uint64_t operations; /* counted so far */
     uint64_t syncs;
-    _Atomic uint32_t sync_delay_us; /* each sync of a file takes so much longer */
-    bool lose_all;                  /* a cut takes back everything that was not synced: no dice */
-    bool has_failed;                /* an operation was made to fail, in this thread first */
+    _Atomic uint32_t sync_delay_us;  /* each sync of a file takes so much longer */
+    _Atomic uint32_t write_delay_us; /* each write, too */
+    bool lose_all;                   /* a cut takes back everything that was not synced: no dice */
+    bool has_failed;                 /* an operation was made to fail, in this thread first */
     pthread_t failed_in;
     struct dbos_rng rng;
     struct env_fault_file files[ENV_FAULT_FILES];

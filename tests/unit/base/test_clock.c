@@ -88,3 +88,17 @@ Test(base_clock, small_steps_do_not_add_up_to_a_jump) {
         cr_assert(!clock.alarm);
     }
 }
+
+Test(base_clock, the_wall_clock_is_followed_within_a_millisecond) {
+    struct hands hands;
+    struct dbos_clock clock;
+    hands_init(&hands);
+    dbos_clock_init(&clock, &hands.env, 0);
+    int64_t start_us = hands.wall_us;
+    move(&hands, 500, 300);
+    cr_expect_eq(dbos_clock_next_us(&clock), start_us + 500, "by the monotonic clock until then");
+    move(&hands, 500, 0);
+    cr_expect_eq(dbos_clock_next_us(&clock), start_us + 1300);
+    move(&hands, 1000, -200);
+    cr_expect_eq(dbos_clock_next_us(&clock), start_us + 2100);
+}

@@ -66,14 +66,14 @@ Test(engine_meter, a_request_runs_until_the_next_one_starts_or_the_thread_rests)
     dbos_meter_submitted(meter);
     dbos_meter_submitted(meter);
     dbos_meter_submitted(meter);
-    dbos_meter_note(meter, &script, 100);
-    dbos_meter_note(meter, &task, 350);
+    dbos_meter_note(meter, &script, 100, 0);
+    dbos_meter_note(meter, &task, 350, 0);
     clock.now_ns = 1350;
     dbos_meter_rest(meter, &clock.env);
     clock.now_ns = 99999;
     dbos_meter_rest(meter, &clock.env); /* nothing ran */
     script.arrived_ns = 200000;         /* a clock that lags behind */
-    dbos_meter_note(meter, &script, 100000);
+    dbos_meter_note(meter, &script, 100000, 0);
     struct found found = {.name = "script"};
     dbos_meter_each(meter, find, &found);
     cr_assert_not_null(found.meter);
@@ -105,13 +105,30 @@ Test(engine_meter, without_memory_it_is_counted_as_other) {
     struct dbos_meter *meter = open_meter(&alloc);
     struct dbos_request script = {.kind = DBOS_REQUEST_SCRIPT};
     atomic_store(&alloc.fail_countdown, 1);
-    dbos_meter_note(meter, &script, 10);
-    dbos_meter_note(meter, &script, 20);
+    dbos_meter_note(meter, &script, 10, 0);
+    dbos_meter_note(meter, &script, 20, 0);
     struct found found = {.name = "other"};
     dbos_meter_each(meter, find, &found);
     cr_assert_not_null(found.meter);
     cr_expect_eq(found.count, 2);
     cr_expect_eq(found.meter->calls, 1);
     cr_expect_eq(run_of(found.meter)->sum, 10);
+    close_meter(meter, &alloc);
+}
+
+Test(engine_meter, a_request_whose_end_is_known_has_ended) {
+    struct dbos_alloc alloc;
+    struct dbos_meter *meter = open_meter(&alloc);
+    struct dbos_request script = {.kind = DBOS_REQUEST_SCRIPT};
+    dbos_meter_note(meter, &script, 100, 0);
+    dbos_meter_note(meter, &script, 150, 160);
+    dbos_meter_note(meter, &script, 5000, 0);
+    struct found found = {.name = "script"};
+    dbos_meter_each(meter, find, &found);
+    cr_expect_eq(run_of(found.meter)->count, 2);
+    cr_expect_eq(run_of(found.meter)->sum, 60);
+    dbos_meter_submitted(meter);
+    dbos_meter_gave_up(meter);
+    cr_expect_eq(meter->submitted, 0);
     close_meter(meter, &alloc);
 }

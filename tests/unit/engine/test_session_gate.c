@@ -20,6 +20,7 @@ struct scene {
     struct dbos_alloc alloc;
     struct env_fault fault;
     struct dbos_engine *engine;
+    struct dbos_submitter submitter;
     struct dbos_session_pool *pool;
     sem_t done;
     struct dbos_request *ended;
@@ -54,6 +55,7 @@ static void open_scene(struct scene *scene) {
                                           .segment_bytes = 1 << 20};
     cr_assert_eq(dbos_engine_open(&scene->alloc, &options, &scene->engine, &info), DBOS_OK, "%s",
                  info.message);
+    scene->submitter.engine = scene->engine;
     cr_assert_eq(dbos_engine_start(scene->engine, NULL, NULL, &info), DBOS_OK, "%s", info.message);
     cr_assert_eq(dbos_session_pool_open(dbos_engine_session_alloc(scene->engine), &scene->pool),
                  DBOS_OK);
@@ -73,6 +75,7 @@ static void close_scene(struct scene *scene) {
 static struct dbos_session *begin_session(struct scene *scene) {
     static const uint8_t startup[] = "\0\0\0\x20\0\3\0\0user\0ana\0database\0dbos\0";
     struct dbos_session_options options = {.engine = scene->engine,
+                                           .submitter = &scene->submitter,
                                            .pool = scene->pool,
                                            .address = "in process",
                                            .owner = scene,

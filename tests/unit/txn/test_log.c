@@ -195,6 +195,124 @@ Test(txn_log, async_moves_the_watermark_before_the_sync_and_syncs_in_time) {
     test_dir_remove(dir);
 }
 
+static uint64_t syncs_of(struct test_log *t) {
+    struct dbos_log_stats stats;
+    dbos_log_stats(t->log, &stats);
+    return stats.syncs;
+}
+
+struct stream {
+    struct test_log *t;
+    _Atomic uint32_t stop;
+    uint64_t appended;
+};
+
+/* So densely that there is always more when the log has written. */
+static void *append_on_and_on(void *arg) {
+    struct stream *stream = arg;
+    dbos_log_producer_works(stream->t->log);
+    while (atomic_load(&stream->stop) == 0) {
+        (void)test_log_append(stream->t, 0, 0);
+        stream->appended++;
+        (void)usleep(500);
+    }
+    dbos_log_producer_rests(stream->t->log);
+    return NULL;
+}
+
+Test(txn_log, async_syncs_in_time_also_while_more_and_more_comes) {
+    char dir[64];
+    struct test_log t;
+    struct env_fault fault;
+    pthread_t thread;
+    test_dir_make(dir, sizeof dir);
+    env_fault_init(&fault, 1);
+    atomic_store(&fault.write_delay_us, 10000);
+    struct test_log_options options = {
+        .env = &fault.env,
+        .durability = DBOS_DURABILITY_ASYNC,
+        .flush_ms = 50,
+        .segment_bytes = 16 << 20, /* none is passed meanwhile */
+    };
+    open_ok(&t, dir, &options);
+    start_ok(&t, &options);
+    struct stream stream = {.t = &t};
+    uint64_t syncs = syncs_of(&t);
+    cr_assert_eq(pthread_create(&thread, NULL, append_on_and_on, &stream), 0);
+    bool synced = false;
+    for (int i = 0; i < 300 && !synced; i++) {
+        (void)usleep(10000);
+        synced = syncs_of(&t) >= syncs + 10;
+    }
+    atomic_store(&stream.stop, 1);
+    (void)pthread_join(thread, NULL);
+    cr_expect(synced, "%llu syncs in 3 s", (unsigned long long)(syncs_of(&t) - syncs));
+    test_log_close(&t);
+    env_fault_fini(&fault);
+    expect_log(dir, stream.appended);
+    test_dir_remove(dir);
+}
+
+/* Whoever says that more is on its way and then brings nothing holds nobody up for ever. */
+Test(txn_log, a_producer_that_never_rests_delays_a_commit_but_does_not_stop_it) {
+    char dir[64];
+    struct test_log t;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&t, dir, &plain);
+    start_ok(&t, &plain);
+    dbos_log_producer_works(t.log);
+    for (int i = 0; i < 20; i++) {
+        dbos_log_wait(t.log, test_log_append(&t, 100, 0));
+    }
+    dbos_log_producer_rests(t.log);
+    test_log_close(&t);
+    expect_log(dir, 20);
+    test_dir_remove(dir);
+}
+
+Test(txn_log, what_is_appended_during_a_hold_is_written_at_its_end) {
+    char dir[64];
+    struct test_log t;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&t, dir, &plain);
+    start_ok(&t, &plain);
+    (void)usleep(50000); /* the log thread sleeps */
+    dbos_log_hold(t.log);
+    uint64_t position = 0;
+    for (int i = 0; i < 5; i++) {
+        position = test_log_append(&t, 100, 0);
+    }
+    (void)usleep(50000);
+    cr_expect_eq(dbos_log_durable(t.log), 0, "it was woken");
+    dbos_log_release(t.log, false);
+    dbos_log_wait(t.log, position);
+    test_log_close(&t);
+    expect_log(dir, 5);
+    test_dir_remove(dir);
+}
+
+Test(txn_log, a_release_here_has_written_when_it_returns_unless_the_log_thread_is_at_it) {
+    enum { ROUNDS = 50 };
+    char dir[64];
+    struct test_log t;
+    int at_once = 0;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&t, dir, &plain);
+    start_ok(&t, &plain);
+    for (int i = 0; i < ROUNDS; i++) {
+        (void)usleep(2000);
+        dbos_log_hold(t.log);
+        uint64_t position = test_log_append(&t, 100, i % 10 == 0 ? 5000 : 0);
+        dbos_log_release(t.log, true);
+        at_once += dbos_log_durable(t.log) == position;
+        dbos_log_wait(t.log, position);
+    }
+    cr_expect_gt(at_once, ROUNDS / 2, "%d of %d", at_once, ROUNDS);
+    test_log_close(&t);
+    expect_log(dir, ROUNDS);
+    test_dir_remove(dir);
+}
+
 /* --- the directory --------------------------------------------------------------------------- */
 
 Test(txn_log, a_directory_in_use_is_refused) {

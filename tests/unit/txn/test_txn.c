@@ -636,6 +636,37 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
     test_dir_remove(dir);
 }
 
+Test(txn_txn, with_reads_off_only_writes_are_recorded_and_the_record_says_so) {
+    char dir[64];
+    struct test_node node;
+    test_dir_make(dir, sizeof dir);
+    open_ok(&node, dir, 1);
+    create(&node, 100, "t", false); /* 1 */
+    test_node_reads_off(&node);
+    begin(node.barrier);
+    cr_assert_eq(insert(&node, node.barrier, 100, 1, "one", 3), DBOS_OK);
+    read_some(&node, node.barrier);
+    cr_expect_eq(commit_ok(&node, node.barrier), 2);
+    begin(node.barrier);
+    read_some(&node, node.barrier);
+    cr_expect_eq(commit_ok(&node, node.barrier), 0, "nothing to be recorded");
+    begin(node.barrier);
+    read_some(&node, node.barrier);
+    cr_expect_eq(dbos_txn_abort(node.barrier, DBOS_ERR_RAISED), 0);
+    test_node_close(&node);
+    char *text = records_text(dir);
+    cr_expect_str_eq(text, "1 flags 17 outcome 0 session 5 args 0\n"
+                           "  0.10 t0 b0 n0 p0\n"
+                           "  0.1 t1 b1024 n1 p0\n"
+                           "2 flags 33 outcome 0 session 5 args 0\n"
+                           "  0.10 t0 b0 n0 p0\n"
+                           "  0.11 t0 b0 n0 p0\n"
+                           "  0.1 t100 b1024 n1 p0\n"
+                           "  1.9 t0 b0 n0 p0\n");
+    free(text);
+    test_dir_remove(dir);
+}
+
 Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     char dir[64];
     struct test_node node;

@@ -154,16 +154,23 @@ static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_
     return dbos_txn_apply_record(node->store, node->log, record, size_bytes, state_hash, info);
 }
 
-static void open_txn(struct test_node *node, uint32_t partition, struct dbos_txn **out) {
+static void open_txn(struct test_node *node, uint32_t partition, bool reads_off,
+                     struct dbos_txn **out) {
     struct dbos_txn_options options = {
         .store = node->store,
         .log = node->log,
         .commit_time = next_us,
         .commit_time_arg = node,
         .partition = partition,
+        .reads_off = reads_off,
         .env = node->env,
     };
     DBOS_CHECK(dbos_txn_open(&node->alloc, &options, out) == DBOS_OK);
+}
+
+void test_node_reads_off(struct test_node *node) {
+    dbos_txn_close(node->barrier);
+    open_txn(node, DBOS_PARTITION_ALL, true, &node->barrier);
 }
 
 enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions) {
@@ -191,9 +198,9 @@ enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t p
         return err;
     }
     for (uint32_t i = 0; i < partitions; i++) {
-        open_txn(node, i, &node->txns[i]);
+        open_txn(node, i, false, &node->txns[i]);
     }
-    open_txn(node, DBOS_PARTITION_ALL, &node->barrier);
+    open_txn(node, DBOS_PARTITION_ALL, false, &node->barrier);
     return DBOS_OK;
 }
 

@@ -56,6 +56,8 @@ struct test_node {
     struct dbos_errinfo info;
 };
 enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions);
+/* The barrier's transactions record no reads from now on. */
+void test_node_reads_off(struct test_node *node);
 void test_node_close(struct test_node *node);
 
 /* create table <name> (k bigint primary key, v text, n int) partition by hash (k), or not. */

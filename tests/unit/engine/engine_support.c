@@ -1,0 +1,96 @@
+#include "tests/unit/engine/engine_support.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void test_engine_open(struct test_engine *t, struct dbos_engine_options options) {
+    struct dbos_errinfo info = {0};
+    memset(t, 0, sizeof *t);
+    (void)snprintf(t->dir, sizeof t->dir, "/tmp/dbos-engine-XXXXXX");
+    cr_assert_not_null(mkdtemp(t->dir));
+    dbos_alloc_init(&t->alloc, "engine", 0);
+    env_fault_init(&t->fault, 1);
+    options.env = &t->fault.env;
+    options.data_dir = t->dir;
+    options.program_dir = "";
+    cr_assert_eq(dbos_engine_open(&t->alloc, &options, &t->engine, &info), DBOS_OK, "%s",
+                 info.message);
+    cr_assert_eq(dbos_engine_start(t->engine, NULL, NULL, &info), DBOS_OK, "%s", info.message);
+    t->session = (struct dbos_session_info){.id = dbos_engine_take_session_id(t->engine),
+                                            .user = "u",
+                                            .role = "u",
+                                            .address = "in process",
+                                            .application = "test"};
+}
+
+void test_engine_close(struct test_engine *t) {
+    char command[80];
+    dbos_engine_stop(t->engine);
+    dbos_engine_close(t->engine);
+    env_fault_fini(&t->fault);
+    dbos_alloc_fini(&t->alloc);
+    (void)snprintf(command, sizeof command, "rm -rf %s", t->dir);
+    cr_assert_eq(system(command), 0);
+}
+
+static void on_done(struct dbos_request *request) {
+    (void)sem_post(((struct test_step *)request->owner)->done);
+}
+
+void test_step_prepare(struct test_engine *t, struct test_step *step, const char *sql,
+                       sem_t *done) {
+    struct dbos_errinfo info = {0};
+    struct dbos_alloc *alloc = dbos_engine_session_alloc(t->engine);
+    struct dbos_catalog *catalog = dbos_engine_catalog_ref(t->engine);
+    memset(step, 0, sizeof *step);
+    step->done = done;
+    cr_assert_eq(dbos_script_parse(alloc, sql, &step->script, &info), DBOS_OK, "%s", info.message);
+    cr_assert_eq(dbos_plan_make(alloc, catalog, dbos_engine_procs(t->engine), step->script, 0, NULL,
+                                0, &step->statement.plan, &info),
+                 DBOS_OK, "%s", info.message);
+    dbos_catalog_unref(catalog);
+    step->request.kind = DBOS_REQUEST_STATEMENTS;
+    step->request.session = &t->session;
+    step->request.statement_count = 1;
+    step->request.statements = &step->statement;
+    step->request.on_done = on_done;
+    step->request.owner = step;
+    dbos_buf_init(&step->request.reply, alloc);
+    cr_assert_eq(dbos_engine_route(t->engine, &step->request, &info), DBOS_OK, "%s", info.message);
+}
+
+void test_step_release(struct test_step *step) {
+    dbos_buf_fini(&step->request.reply);
+    dbos_plan_unref(step->statement.plan);
+    dbos_script_close(step->script);
+}
+
+void test_step_again(struct test_step *step) {
+    struct dbos_request *request = &step->request;
+    dbos_buf_reset(&request->reply);
+    request->error = (struct dbos_errinfo){0};
+    request->outcome = DBOS_OK;
+    request->position = 0;
+    atomic_store(&request->then, NULL);
+}
+
+void test_wait_for(sem_t *done, int count) {
+    for (int i = 0; i < count; i++) {
+        while (sem_wait(done) != 0) {
+        }
+    }
+}
+
+enum dbos_err test_engine_run(struct test_engine *t, const char *sql) {
+    struct test_step step;
+    sem_t done;
+    (void)sem_init(&done, 0, 0);
+    test_step_prepare(t, &step, sql, &done);
+    dbos_engine_submit(t->engine, &step.request);
+    test_wait_for(&done, 1);
+    enum dbos_err outcome = step.request.outcome;
+    test_step_release(&step);
+    return outcome;
+}
