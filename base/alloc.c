@@ -4,23 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define DBOS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define DBOS_ASAN 1
-#endif
-#endif
-#ifdef DBOS_ASAN
-#include <sanitizer/asan_interface.h>
-#define DBOS_POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
-#define DBOS_UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
-enum { DBOS_RED_ZONE = 16 };
-#else
-#define DBOS_POISON(p, n)   ((void)(p), (void)(n))
-#define DBOS_UNPOISON(p, n) ((void)(p), (void)(n))
-enum { DBOS_RED_ZONE = 0 };
-#endif
+#include "base/alloc_internal.h"
 
 /* Each block is preceded by its size, so that giving back needs no size from the caller. */
 struct block_head {
@@ -44,38 +28,31 @@ void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbo
 
 void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }
 
-static bool injected_failure(struct dbos_alloc *alloc) {
-    if (atomic_load_explicit(&alloc->fail_countdown, memory_order_relaxed) <= 0) {
-        return alloc->parent != NULL && injected_failure(alloc->parent);
-    }
-    return atomic_fetch_sub(&alloc->fail_countdown, 1) == 1;
-}
-
-/* Give back what was charged, here and above. */
-static void discharge(struct dbos_alloc *alloc, size_t size_bytes) {
-    for (; alloc != NULL; alloc = alloc->parent) {
-        uint64_t held = atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
-        DBOS_CHECK(held >= size_bytes);
-    }
-}
-
-static bool charge(struct dbos_alloc *alloc, size_t size_bytes) {
+bool dbos_alloc_charge(struct dbos_alloc *alloc, size_t size_bytes) {
     uint64_t held = atomic_fetch_add_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
     bool fits = alloc->bytes_max == 0 || held + size_bytes <= alloc->bytes_max;
-    if (fits && (alloc->parent == NULL || charge(alloc->parent, size_bytes))) {
+    if (fits && (alloc->parent == NULL || dbos_alloc_charge(alloc->parent, size_bytes))) {
         return true;
     }
     atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
     return false;
 }
 
+void dbos_alloc_discharge(struct dbos_alloc *alloc, size_t size_bytes) {
+    for (; alloc != NULL; alloc = alloc->parent) {
+        uint64_t held = atomic_fetch_sub_explicit(&alloc->bytes, size_bytes, memory_order_relaxed);
+        DBOS_CHECK(held >= size_bytes);
+    }
+}
+
 void *dbos_take(struct dbos_alloc *alloc, size_t size_bytes) {
-    if (injected_failure(alloc) || size_bytes > SIZE_MAX / 2 || !charge(alloc, size_bytes)) {
+    if (dbos_alloc_fails(alloc) || size_bytes > SIZE_MAX / 2 ||
+        !dbos_alloc_charge(alloc, size_bytes)) {
         return NULL;
     }
     struct block_head *head = malloc(sizeof *head + size_bytes);
     if (head == NULL) {
-        discharge(alloc, size_bytes);
+        dbos_alloc_discharge(alloc, size_bytes);
         return NULL;
     }
     head->size_bytes = size_bytes;
@@ -97,16 +74,16 @@ void *dbos_retake(struct dbos_alloc *alloc, void *block, size_t size_bytes) {
     struct block_head *head = (struct block_head *)block - 1;
     size_t old_bytes = head->size_bytes;
     size_t growth = size_bytes > old_bytes ? size_bytes - old_bytes : 0;
-    if (injected_failure(alloc) || size_bytes > SIZE_MAX / 2 || !charge(alloc, growth)) {
+    if (dbos_alloc_fails(alloc) || size_bytes > SIZE_MAX / 2 || !dbos_alloc_charge(alloc, growth)) {
         return NULL;
     }
     struct block_head *moved = realloc(head, sizeof *head + size_bytes);
     if (moved == NULL) {
-        discharge(alloc, growth);
+        dbos_alloc_discharge(alloc, growth);
         return NULL;
     }
     if (size_bytes < old_bytes) {
-        discharge(alloc, old_bytes - size_bytes);
+        dbos_alloc_discharge(alloc, old_bytes - size_bytes);
     }
     moved->size_bytes = size_bytes;
     return moved + 1;
@@ -117,7 +94,7 @@ void dbos_give(struct dbos_alloc *alloc, void *block) {
         return;
     }
     struct block_head *head = (struct block_head *)block - 1;
-    discharge(alloc, head->size_bytes);
+    dbos_alloc_discharge(alloc, head->size_bytes);
     free(head);
 }
 

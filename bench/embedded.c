@@ -493,7 +493,7 @@ static void insert_one(struct rows_bench *bench, uint64_t i) {
         commit(bench);
         return;
     }
-    err = dbos_row_make(&bench->alloc, NULL, bench->def, datums, &row, info);
+    err = dbos_row_make(dbos_table_alloc(bench->table), NULL, bench->def, datums, &row, info);
     if (err == DBOS_OK) {
         row->block = dbos_table_take_block(bench->table, dbos_slot_of(&datums[0]));
         err = dbos_table_insert(bench->table, row, info);

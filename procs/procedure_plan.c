@@ -116,6 +116,7 @@ static enum dbos_err plan_one(const struct dbos_procedure_handle *handle,
     if (err != DBOS_OK) {
         return err;
     }
+    dbos_plan_set_owner(*plan, handle->info, set->count);
     set->count++;
     const enum dbos_type *types;
     uint32_t parameters = dbos_plan_parameters(*plan, &types);

@@ -505,6 +505,15 @@ static void put_text_or_null(struct dbos_archive_relation *relation, uint32_t co
     }
 }
 
+static void put_int_or_null(struct dbos_archive_relation *relation, uint32_t column, bool is_there,
+                            int64_t value) {
+    if (is_there) {
+        dbos_archive_put_int(relation, column, value);
+    } else {
+        dbos_archive_put_null(relation, column);
+    }
+}
+
 static const char *procedure_name(const struct dbos_archiver *archiver, uint32_t id) {
     for (uint32_t i = 0; id != 0 && i < archiver->procedure_count; i++) {
         if (archiver->procedures[i].id == id) {
@@ -549,8 +558,8 @@ static enum dbos_err put_txn(struct intake *in) {
                      (head->flags & DBOS_RECORD_ABORTED) != 0 ? "abort" : "commit");
     dbos_archive_put_int(txn, DBOS_TXN_READ_ONLY, (head->flags & DBOS_RECORD_READ_ONLY) != 0);
     dbos_archive_put_int(txn, DBOS_TXN_TASK_ID, (int64_t)head->task_id);
-    dbos_archive_put_int(txn, DBOS_TXN_SEED, (int64_t)head->seed);
-    dbos_archive_put_int(txn, DBOS_TXN_HASH_DELTA, head->hash_delta);
+    put_int_or_null(txn, DBOS_TXN_SEED, head->has_seed, (int64_t)head->seed);
+    put_int_or_null(txn, DBOS_TXN_HASH_DELTA, head->has_hash_delta, head->hash_delta);
     dbos_archive_put_int(txn, DBOS_TXN_READS, (int64_t)in->reads);
     dbos_archive_put_int(txn, DBOS_TXN_WRITES, (int64_t)in->writes);
     put_caller(in, txn);
@@ -573,7 +582,8 @@ enum dbos_err dbos_archive_ingest(struct dbos_archiver *archiver, const uint8_t 
                                   size_t size_bytes, struct dbos_errinfo *info) {
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
+    enum dbos_err err =
+        dbos_record_open(record, size_bytes, &archiver->record_scratch, &head, &decoder, info);
     if (err != DBOS_OK) {
         return err;
     }
@@ -586,9 +596,8 @@ enum dbos_err dbos_archive_ingest(struct dbos_archiver *archiver, const uint8_t 
     while (err == DBOS_OK && dbos_record_next(&decoder, &event)) {
         err = take_event(&in, &event);
     }
-    if (err == DBOS_OK && decoder.failed) {
-        err = dbos_fail(info, DBOS_ERR_CORRUPT, "malformed events at position %llu",
-                        (unsigned long long)head.position);
+    if (err == DBOS_OK) {
+        err = dbos_record_end(&decoder, info);
     }
     if (err == DBOS_OK) {
         err = put_txn(&in);

@@ -10,6 +10,7 @@
 #include "provenance/archive_relation.h"
 #include "provenance/archiver.h"
 #include "provenance/idmap.h"
+#include "provenance/record.h"
 #include "provenance/segment.h"
 #include "storage/catalog.h"
 
@@ -82,7 +83,8 @@ struct dbos_archiver {
     uint64_t manifest_bytes;
     struct dbos_errinfo broken; /* code != OK: nothing works any more */
     struct dbos_buf scratch;    /* a key, a cleaned text */
-    struct dbos_buf object;     /* bytes of a large value */
+    struct dbos_record_scratch record_scratch;
+    struct dbos_buf object; /* bytes of a large value */
 };
 
 /* -- archive_ingest.c: one record -----------------------------------------------------------------

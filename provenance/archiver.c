@@ -184,6 +184,7 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
     dbos_idmap_init(&archiver->session_index, alloc);
     dbos_idmap_init(&archiver->texts, alloc);
     dbos_buf_init(&archiver->scratch, alloc);
+    dbos_record_scratch_init(&archiver->record_scratch, alloc);
     dbos_buf_init(&archiver->object, alloc);
     enum dbos_err err = set_paths(archiver, options->data_dir, info);
     if (err == DBOS_OK) {
@@ -233,6 +234,7 @@ void dbos_archiver_close(struct dbos_archiver *archiver) {
     dbos_idmap_fini(&archiver->session_index);
     dbos_idmap_fini(&archiver->texts);
     dbos_buf_fini(&archiver->scratch);
+    dbos_record_scratch_fini(&archiver->record_scratch);
     dbos_buf_fini(&archiver->object);
     (void)pthread_mutex_destroy(&archiver->question_mutex);
     dbos_give(archiver->alloc, archiver);

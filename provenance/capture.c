@@ -9,6 +9,9 @@ enum {
     KNOWN_SESSIONS = 1024,
     KNOWN_TEXTS = 4096,
     RECENT_READS = 256,
+    /* The most that parts of an event take, its operation included. */
+    NUMBER_BYTES = 10,
+    EVENT_BYTES = 1 + 4 * NUMBER_BYTES,
 };
 
 struct recent_read {
@@ -24,12 +27,20 @@ struct dbos_capture {
     struct dbos_buf pending;     /* u64 ids of the texts in `definitions` */
     bool has_reads;
     bool has_writes;
+    bool has_ordinals;
+    bool has_images;                       /* events that may refer to arguments */
+    struct dbos_image_arguments arguments; /* what they may refer to */
+    /* A statement of the procedure that is not written yet: its first READ goes with it. */
+    bool statement_waits;
+    uint32_t ordinal;
     /* The run of reads that is growing; count 0 = none. */
     uint64_t run_block;
     uint64_t run_count;
     uint32_t run_table;
     uint32_t last_table; /* as the decoder keeps them */
     uint64_t last_block;
+    uint32_t near_table;
+    uint64_t near_block;
     uint32_t stamp;
     struct recent_read recent[RECENT_READS];
     uint64_t known_sessions[KNOWN_SESSIONS];
@@ -74,39 +85,109 @@ void dbos_capture_begin(struct dbos_capture *capture) {
     dbos_buf_reset(&capture->pending);
     capture->has_reads = false;
     capture->has_writes = false;
+    capture->has_ordinals = false;
+    capture->has_images = false;
+    capture->arguments.count = 0;
+    capture->statement_waits = false;
     capture->run_count = 0;
     capture->last_table = 0;
     capture->last_block = 0;
+    capture->near_table = 0;
+    capture->near_block = 0;
     new_stamp(capture);
 }
 
-/* Write the growing run as one READ event. */
-static void flush_run(struct dbos_capture *capture) {
-    if (capture->run_count == 0) {
-        return;
+void dbos_capture_arguments(struct dbos_capture *capture, const struct dbos_datum *arguments,
+                            uint32_t count) {
+    DBOS_CHECK(!capture->has_images || capture->arguments.count == 0);
+    capture->arguments.count = 0;
+    for (uint32_t i = 0; i < count && i < DBOS_IMAGE_ARGUMENTS; i++) {
+        dbos_image_note_argument(&capture->arguments, &arguments[i]);
     }
-    struct dbos_buf *events = &capture->events;
-    bool same_table = capture->run_table == capture->last_table;
+}
+
+/* Events are written to a place that has room for all of them; NULL: out of memory. */
+static uint8_t *begin_bytes(struct dbos_capture *capture, size_t bytes_max) {
+    return dbos_buf_reserve(&capture->events, bytes_max);
+}
+
+static void end_bytes(struct dbos_capture *capture, const uint8_t *end) {
+    capture->events.size_bytes = (size_t)(end - capture->events.data);
+}
+
+static uint8_t *put_ordinal(uint8_t *to, uint32_t ordinal) {
+    if (ordinal <= DBOS_EVENT_ORDINAL_MAX) {
+        *to++ = (uint8_t)(DBOS_EVENT_ORDINAL | ordinal);
+        return to;
+    }
+    *to++ = DBOS_EVENT_ORDINAL | DBOS_EVENT_ORDINAL_FOLLOWS;
+    return dbos_store_varint(to, ordinal);
+}
+
+/* Operation byte of the growing run; a waiting statement goes into it, or before it. */
+static uint8_t *put_run_op(struct dbos_capture *capture, uint8_t *to, unsigned same_table) {
     bool one = capture->run_count == 1;
-    dbos_buf_put_u8(events, (uint8_t)(DBOS_EVENT_READ | (same_table ? DBOS_EVENT_SAME_TABLE : 0) |
-                                      (one ? DBOS_EVENT_ONE_BLOCK : 0)));
-    if (!same_table) {
-        dbos_buf_put_varint(events, capture->run_table);
+    if (capture->statement_waits) {
+        capture->statement_waits = false;
+        if (one && capture->ordinal <= DBOS_EVENT_ORDINAL_READ_MAX) {
+            *to++ = (uint8_t)(DBOS_EVENT_ORDINAL_READ | same_table | capture->ordinal);
+            return to;
+        }
+        to = put_ordinal(to, capture->ordinal);
     }
-    dbos_buf_put_zigzag(events, (int64_t)(capture->run_block - capture->last_block));
-    if (!one) {
-        dbos_buf_put_varint(events, capture->run_count);
+    *to++ = (uint8_t)(DBOS_EVENT_READ | same_table | (one ? DBOS_EVENT_ONE_BLOCK : 0u));
+    return to;
+}
+
+/* Write the growing run as one READ event. */
+static void write_run(struct dbos_capture *capture) {
+    unsigned same_table = capture->run_table == capture->last_table ? DBOS_EVENT_SAME_TABLE : 0;
+    uint8_t *to = begin_bytes(capture, 2 * EVENT_BYTES);
+    if (to != NULL) {
+        to = put_run_op(capture, to, same_table);
+        if (same_table == 0) {
+            to = dbos_store_varint(to, capture->run_table);
+        }
+        to = dbos_store_zigzag(to, (int64_t)(capture->run_block - capture->last_block));
+        if (capture->run_count != 1) {
+            to = dbos_store_varint(to, capture->run_count);
+        }
+        end_bytes(capture, to);
     }
     capture->last_table = capture->run_table;
     capture->last_block = capture->run_block + (capture->run_count - 1) * DBOS_BLOCK_STEP;
+    capture->near_table = capture->last_table;
+    capture->near_block = capture->last_block;
     capture->run_count = 0;
 }
 
-/* The buffer for an event of this kind; a growing run is written before it. */
-static struct dbos_buf *begin_event(struct dbos_capture *capture, enum dbos_event_op op) {
-    flush_run(capture);
-    dbos_buf_put_u8(&capture->events, (uint8_t)op);
-    return &capture->events;
+/* What waits for what comes next: the growing run, a statement without a READ. */
+static void flush_waiting(struct dbos_capture *capture) {
+    if (capture->run_count != 0) {
+        write_run(capture);
+    }
+    if (capture->statement_waits) {
+        capture->statement_waits = false;
+        uint8_t *to = begin_bytes(capture, EVENT_BYTES);
+        if (to != NULL) {
+            end_bytes(capture, put_ordinal(to, capture->ordinal));
+        }
+    }
+}
+
+/* Room for an event; what waits is written before it. */
+static uint8_t *begin_event(struct dbos_capture *capture, size_t extra_bytes) {
+    flush_waiting(capture);
+    return begin_bytes(capture, EVENT_BYTES + extra_bytes);
+}
+
+/* Operation and table of a RANGE, ABSENT or SCAN. */
+static uint8_t *put_search(struct dbos_capture *capture, uint8_t *to, enum dbos_event_op op,
+                           uint32_t table_id) {
+    bool same_table = table_id == capture->last_table;
+    *to++ = (uint8_t)(op | (same_table ? DBOS_EVENT_SAME_TABLE : 0u));
+    capture->last_table = table_id;
+    return same_table ? to : dbos_store_varint(to, table_id);
 }
 
 static bool text_is_known(const struct dbos_capture *capture, uint64_t id) {
@@ -121,9 +202,7 @@ static bool text_is_known(const struct dbos_capture *capture, uint64_t id) {
     return false;
 }
 
-void dbos_capture_statement(struct dbos_capture *capture, uint64_t statement_id, const char *text) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_STATEMENT);
-    dbos_buf_put_u64(events, statement_id);
+static void define_text(struct dbos_capture *capture, uint64_t statement_id, const char *text) {
     new_stamp(capture);
     if (text != NULL && !text_is_known(capture, statement_id)) {
         dbos_buf_put_u8(&capture->definitions, DBOS_EVENT_TEXT);
@@ -132,6 +211,27 @@ void dbos_capture_statement(struct dbos_capture *capture, uint64_t statement_id,
         dbos_buf_put_u64(&capture->pending, statement_id);
     }
 }
+
+void dbos_capture_statement(struct dbos_capture *capture, uint64_t statement_id, const char *text) {
+    uint8_t *to = begin_event(capture, 0);
+    if (to != NULL) {
+        *to++ = DBOS_EVENT_STATEMENT;
+        dbos_store_u64(to, statement_id);
+        end_bytes(capture, to + sizeof statement_id);
+    }
+    define_text(capture, statement_id, text);
+}
+
+void dbos_capture_ordinal(struct dbos_capture *capture, uint32_t ordinal, uint64_t statement_id,
+                          const char *text) {
+    flush_waiting(capture);
+    capture->has_ordinals = true;
+    capture->statement_waits = true;
+    capture->ordinal = ordinal;
+    define_text(capture, statement_id, text);
+}
+
+bool dbos_capture_has_ordinals(const struct dbos_capture *capture) { return capture->has_ordinals; }
 
 void dbos_capture_read(struct dbos_capture *capture, uint32_t table_id, uint64_t block) {
     struct recent_read *recent = &capture->recent[dbos_mix64(block + table_id) % RECENT_READS];
@@ -145,7 +245,9 @@ void dbos_capture_read(struct dbos_capture *capture, uint32_t table_id, uint64_t
         capture->run_count++;
         return;
     }
-    flush_run(capture);
+    if (capture->run_count != 0) {
+        write_run(capture);
+    }
     capture->run_table = table_id;
     capture->run_block = block;
     capture->run_count = 1;
@@ -153,10 +255,12 @@ void dbos_capture_read(struct dbos_capture *capture, uint32_t table_id, uint64_t
 
 void dbos_capture_scan(struct dbos_capture *capture, uint32_t table_id, uint16_t partition,
                        uint64_t rows) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_SCAN);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, partition);
-    dbos_buf_put_varint(events, rows);
+    uint8_t *to = begin_event(capture, 0);
+    if (to != NULL) {
+        to = put_search(capture, to, DBOS_EVENT_SCAN, table_id);
+        to = dbos_store_varint(to, partition);
+        end_bytes(capture, dbos_store_varint(to, rows));
+    }
     capture->has_reads = true;
 }
 
@@ -164,66 +268,108 @@ void dbos_capture_range(struct dbos_capture *capture, uint32_t table_id, uint32_
                         struct dbos_bytes low, struct dbos_bytes high, uint8_t bound_flags,
                         uint64_t rows) {
     DBOS_CHECK(bound_flags <= 3);
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_RANGE);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, index_id);
-    dbos_buf_put_u8(events, bound_flags);
-    dbos_buf_put_sized(events, low.data, low.size_bytes);
-    dbos_buf_put_sized(events, high.data, high.size_bytes);
-    dbos_buf_put_varint(events, rows);
+    uint8_t *to = begin_event(capture, dbos_image_bytes_max(low.size_bytes) +
+                                           dbos_image_bytes_max(high.size_bytes));
+    if (to != NULL) {
+        to = put_search(capture, to, DBOS_EVENT_RANGE, table_id);
+        to = dbos_store_varint(to, index_id);
+        *to++ = bound_flags;
+        to = dbos_image_put_key(to, &capture->arguments, low);
+        to = dbos_image_put_key(to, &capture->arguments, high);
+        end_bytes(capture, dbos_store_varint(to, rows));
+    }
+    capture->has_images = true;
     capture->has_reads = true;
 }
 
 void dbos_capture_absent(struct dbos_capture *capture, uint32_t table_id, uint32_t index_id,
                          struct dbos_bytes key) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_ABSENT);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, index_id);
-    dbos_buf_put_sized(events, key.data, key.size_bytes);
+    uint8_t *to = begin_event(capture, dbos_image_bytes_max(key.size_bytes));
+    if (to != NULL) {
+        to = put_search(capture, to, DBOS_EVENT_ABSENT, table_id);
+        to = dbos_store_varint(to, index_id);
+        end_bytes(capture, dbos_image_put_key(to, &capture->arguments, key));
+    }
+    capture->has_images = true;
     capture->has_reads = true;
 }
 
-static void put_image(struct dbos_buf *events, const struct dbos_row *row) {
-    dbos_buf_put_sized(events, row->payload, row->size_bytes);
+static struct dbos_bytes payload_of(const struct dbos_row *row) {
+    return (struct dbos_bytes){.data = row->payload, .size_bytes = row->size_bytes};
 }
 
-void dbos_capture_insert(struct dbos_capture *capture, uint32_t table_id,
+/* Operation, table and block of a write, as a difference to what was read or written last. */
+static uint8_t *put_place(struct dbos_capture *capture, uint8_t *to, enum dbos_event_op op,
+                          uint32_t table_id, uint64_t block) {
+    int64_t difference = (int64_t)(block - capture->near_block);
+    bool same_table = table_id == capture->near_table;
+    bool same_slot = difference % DBOS_BLOCK_STEP == 0;
+    capture->near_table = table_id;
+    capture->near_block = block;
+    *to++ = (uint8_t)(op | (same_table ? DBOS_EVENT_SAME_TABLE : 0u) |
+                      (same_slot ? DBOS_EVENT_SAME_SLOT : 0u));
+    if (!same_table) {
+        to = dbos_store_varint(to, table_id);
+    }
+    return dbos_store_zigzag(to, same_slot ? difference / DBOS_BLOCK_STEP : difference);
+}
+
+static uint8_t *put_image(struct dbos_capture *capture, uint8_t *to,
+                          const struct dbos_table_def *def, const struct dbos_row *row,
+                          struct dbos_bytes base) {
+    return dbos_image_put_row(to, &capture->arguments, def, payload_of(row), base);
+}
+
+static const struct dbos_bytes no_base = {.data = NULL};
+
+void dbos_capture_insert(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *row) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_INSERT);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, row->block);
-    put_image(events, row);
+    uint8_t *to = begin_event(capture, dbos_image_bytes_max(row->size_bytes));
+    if (to != NULL) {
+        to = put_place(capture, to, DBOS_EVENT_INSERT, def->id, row->block);
+        end_bytes(capture, put_image(capture, to, def, row, no_base));
+    }
+    capture->has_images = true;
     capture->has_writes = true;
 }
 
-void dbos_capture_update(struct dbos_capture *capture, uint32_t table_id,
+void dbos_capture_update(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *before, const struct dbos_row *after) {
     DBOS_CHECK(before->block == after->block);
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_UPDATE);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, before->block);
-    dbos_buf_put_varint(events, before->position);
-    put_image(events, before);
-    put_image(events, after);
+    uint8_t *to = begin_event(capture, dbos_image_bytes_max(before->size_bytes) +
+                                           dbos_image_bytes_max(after->size_bytes));
+    if (to != NULL) {
+        to = put_place(capture, to, DBOS_EVENT_UPDATE, def->id, before->block);
+        to = dbos_store_varint(to, before->position);
+        to = put_image(capture, to, def, before, no_base);
+        end_bytes(capture, put_image(capture, to, def, after, payload_of(before)));
+    }
+    capture->has_images = true;
     capture->has_writes = true;
 }
 
-void dbos_capture_delete(struct dbos_capture *capture, uint32_t table_id,
+void dbos_capture_delete(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *row) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_DELETE);
-    dbos_buf_put_varint(events, table_id);
-    dbos_buf_put_varint(events, row->block);
-    dbos_buf_put_varint(events, row->position);
-    put_image(events, row);
+    uint8_t *to = begin_event(capture, dbos_image_bytes_max(row->size_bytes));
+    if (to != NULL) {
+        to = put_place(capture, to, DBOS_EVENT_DELETE, def->id, row->block);
+        to = dbos_store_varint(to, row->position);
+        end_bytes(capture, put_image(capture, to, def, row, no_base));
+    }
+    capture->has_images = true;
     capture->has_writes = true;
 }
 
 void dbos_capture_egress(struct dbos_capture *capture, uint64_t rows, uint64_t bytes,
                          uint64_t digest) {
-    struct dbos_buf *events = begin_event(capture, DBOS_EVENT_EGRESS);
-    dbos_buf_put_varint(events, rows);
-    dbos_buf_put_varint(events, bytes);
-    dbos_buf_put_u64(events, digest);
+    uint8_t *to = begin_event(capture, 0);
+    if (to != NULL) {
+        *to++ = DBOS_EVENT_EGRESS;
+        to = dbos_store_varint(to, rows);
+        to = dbos_store_varint(to, bytes);
+        dbos_store_u64(to, digest);
+        end_bytes(capture, to + sizeof digest);
+    }
 }
 
 bool dbos_capture_has_reads(const struct dbos_capture *capture) { return capture->has_reads; }
@@ -239,8 +385,8 @@ size_t dbos_capture_bytes(const struct dbos_capture *capture) {
 }
 
 enum dbos_err dbos_capture_reserve(struct dbos_capture *capture, size_t head_bytes) {
-    (void)head_bytes; /* the record is written to the caller's memory; only the run is still ours */
-    flush_run(capture);
+    (void)head_bytes; /* the record is written to the caller's memory; what waits is still ours */
+    flush_waiting(capture);
     return dbos_capture_failed(capture) ? DBOS_ERR_NOMEM : DBOS_OK;
 }
 
@@ -253,10 +399,9 @@ static bool defines_session(const struct dbos_capture *capture, uint64_t id) {
 
 size_t dbos_capture_record_bytes_max(const struct dbos_capture *capture,
                                      const struct dbos_record_head *head) {
-    enum { RUN_BYTES_MAX = 1 + 3 * 10 };
     size_t session_bytes_max = defines_session(capture, head->session) ? SESSION_BYTES_MAX : 0;
     return DBOS_RECORD_HEAD_BYTES_MAX + head->arguments.size_bytes + session_bytes_max +
-           capture->definitions.size_bytes + capture->events.size_bytes + RUN_BYTES_MAX;
+           capture->definitions.size_bytes + capture->events.size_bytes + 3 * EVENT_BYTES;
 }
 
 static void put_session_text(struct dbos_buf *to, const char *text) {
@@ -273,34 +418,67 @@ static void put_session(struct dbos_buf *to, const struct dbos_session_info *ses
     put_session_text(to, session->application);
 }
 
-static void put_head(struct dbos_buf *to, const struct dbos_record_head *head) {
-    struct dbos_record_frame frame = {
-        .version = DBOS_RECORD_VERSION,
-        .flags = head->flags,
-        .outcome = head->outcome,
-        .partition = head->partition,
-        .partitions = head->partitions,
-        .argument_count = head->argument_count,
-        .position = head->position,
-        .commit_us = head->commit_us,
-        .start_us = head->start_us,
-        .seed = head->seed,
-        .hash_delta = head->hash_delta,
-    };
-    dbos_buf_put(to, &frame, sizeof frame);
-    dbos_buf_put_varint(to, head->session);
-    dbos_buf_put_varint(to, head->request);
-    dbos_buf_put_varint(to, head->procedure);
-    dbos_buf_put_varint(to, head->procedure_version);
-    dbos_buf_put_varint(to, head->task_id);
-    dbos_buf_put_sized(to, head->arguments.data, head->arguments.size_bytes);
+/* Partition and number of partitions. */
+static uint8_t *put_partition(uint8_t *to, const struct dbos_record_head *head) {
+    bool all = head->partition == DBOS_PARTITION_ALL;
+    if (head->partitions != 0 && head->partitions <= DBOS_HEAD_NIBBLE_MAX &&
+        (all || head->partition < DBOS_HEAD_NIBBLE_MAX)) {
+        *to++ = (uint8_t)((unsigned)head->partitions << 4 |
+                          (all ? (unsigned)DBOS_HEAD_NIBBLE_MAX : (unsigned)head->partition));
+        return to;
+    }
+    *to++ = 0;
+    to = dbos_store_varint(to, head->partition);
+    return dbos_store_varint(to, head->partitions);
+}
+
+static uint32_t head_flags(const struct dbos_record_head *head, int64_t session_age_us) {
+    uint32_t flags = (uint32_t)head->flags << DBOS_HEAD_FLAG_BITS;
+    uint64_t age = session_age_us < 0 ? 0 - (uint64_t)session_age_us : (uint64_t)session_age_us;
+    flags |= age < head->session / 2 ? (unsigned)DBOS_HEAD_SESSION_STAMP : 0u;
+    flags |= head->has_seed ? (unsigned)DBOS_HEAD_SEED : 0u;
+    flags |= head->outcome != 0 ? (unsigned)DBOS_HEAD_OUTCOME : 0u;
+    flags |= head->task_id != 0 ? (unsigned)DBOS_HEAD_TASK : 0u;
+    return flags;
+}
+
+/* Behind the frame. Differences go round at 2^64. */
+static uint8_t *put_head(uint8_t *to, const struct dbos_record_head *head) {
+    uint64_t commit_us = (uint64_t)head->commit_us;
+    int64_t session_age_us = (int64_t)(commit_us - head->session);
+    uint32_t flags = head_flags(head, session_age_us);
+    to = dbos_store_varint(to, flags);
+    to = dbos_store_varint(to, head->position);
+    to = dbos_store_zigzag(to, (int64_t)(commit_us - (uint64_t)DBOS_RECORD_EPOCH_US));
+    to = dbos_store_zigzag(to, (int64_t)(commit_us - (uint64_t)head->start_us));
+    to = put_partition(to, head);
+    to = (flags & DBOS_HEAD_SESSION_STAMP) != 0 ? dbos_store_zigzag(to, session_age_us)
+                                                : dbos_store_varint(to, head->session);
+    to = dbos_store_varint(to, head->request);
+    to = dbos_store_varint(to, head->procedure);
+    to = dbos_store_varint(to, head->procedure_version);
+    if (head->has_seed) {
+        dbos_store_u64(to, head->seed);
+        to += sizeof head->seed;
+    }
+    if (head->outcome != 0) {
+        to = dbos_store_varint(to, head->outcome);
+    }
+    if (head->task_id != 0) {
+        to = dbos_store_varint(to, head->task_id);
+    }
+    return dbos_store_varint(to, head->argument_count);
 }
 
 /* All events but the writes. Writes stand outside the chain of block differences, so that they can
  * be left out without changing a byte of the others. */
-static void put_events_without_writes(struct dbos_buf *to, const struct dbos_buf *events) {
-    struct dbos_record_decoder decoder = {.reader =
-                                              dbos_reader_of(events->data, events->size_bytes)};
+static void put_events_without_writes(struct dbos_buf *to, const struct dbos_capture *capture) {
+    const struct dbos_buf *events = &capture->events;
+    struct dbos_record_decoder decoder = {
+        .reader = dbos_reader_of(events->data, events->size_bytes),
+        .arguments = &capture->arguments,
+        .version = DBOS_RECORD_VERSION,
+    };
     struct dbos_event event;
     const uint8_t *start = decoder.reader.next;
     while (dbos_record_next(&decoder, &event)) {
@@ -315,10 +493,9 @@ static void put_events_without_writes(struct dbos_buf *to, const struct dbos_buf
 }
 
 static void seal_record(uint8_t *record, size_t size_bytes) {
-    DBOS_CHECK(size_bytes <= UINT32_MAX);
-    dbos_store_u32(record, (uint32_t)size_bytes);
-    dbos_store_u32(record + 4, dbos_crc32c(0, record + DBOS_RECORD_CRC_FROM,
-                                           size_bytes - DBOS_RECORD_CRC_FROM));
+    DBOS_CHECK(size_bytes <= DBOS_RECORD_SIZE_MASK);
+    dbos_store_u32(record,
+                   (uint32_t)DBOS_RECORD_VERSION << DBOS_RECORD_SIZE_BITS | (uint32_t)size_bytes);
 }
 
 /* The record is on its way to the log: later ones need not define these again. */
@@ -337,17 +514,19 @@ size_t dbos_capture_finish(struct dbos_capture *capture, const struct dbos_recor
                            const struct dbos_session_info *session, uint8_t *to) {
     bool aborted = (head->flags & DBOS_RECORD_ABORTED) != 0;
     DBOS_CHECK(!dbos_capture_failed(capture));
-    DBOS_CHECK(capture->run_count == 0); /* dbos_capture_reserve() came first */
+    /* dbos_capture_reserve() came first. */
+    DBOS_CHECK(capture->run_count == 0 && !capture->statement_waits);
     struct dbos_buf buf = {.data = to,
                            .capacity_bytes = dbos_capture_record_bytes_max(capture, head)};
-    put_head(&buf, head);
+    buf.size_bytes = (size_t)(put_head(to + DBOS_RECORD_FRAME_BYTES, head) - to);
+    dbos_buf_put(&buf, head->arguments.data, head->arguments.size_bytes);
     DBOS_CHECK(session == NULL || session->id == head->session);
     if (session != NULL && defines_session(capture, session->id)) {
         put_session(&buf, session);
     }
     dbos_buf_put(&buf, capture->definitions.data, capture->definitions.size_bytes);
     if (aborted) {
-        put_events_without_writes(&buf, &capture->events);
+        put_events_without_writes(&buf, capture);
     } else {
         dbos_buf_put(&buf, capture->events.data, capture->events.size_bytes);
     }

@@ -28,8 +28,18 @@ void dbos_capture_close(struct dbos_capture *capture);
 
 /* Forget the events of the last transaction (definitions already logged stay known). */
 void dbos_capture_begin(struct dbos_capture *capture);
+/* What the record will hold as arguments: what events write of them is a reference (borrowed until
+ * the record is finished). After begin and before any event that could refer to others. */
+void dbos_capture_arguments(struct dbos_capture *capture, const struct dbos_datum *arguments,
+                            uint32_t count);
 /* The next events belong to this statement; `text` is borrowed for the call. */
 void dbos_capture_statement(struct dbos_capture *capture, uint64_t statement_id, const char *text);
+/* The same for a statement of the procedure that the head will name: its number says which, and
+ * `statement_id` is dbos_record_statement_id() of it. */
+void dbos_capture_ordinal(struct dbos_capture *capture, uint32_t ordinal, uint64_t statement_id,
+                          const char *text);
+/* Was there such a statement? Then the head's procedure is settled. */
+bool dbos_capture_has_ordinals(const struct dbos_capture *capture);
 void dbos_capture_read(struct dbos_capture *capture, uint32_t table_id, uint64_t block);
 void dbos_capture_scan(struct dbos_capture *capture, uint32_t table_id, uint16_t partition,
                        uint64_t rows);
@@ -38,11 +48,13 @@ void dbos_capture_range(struct dbos_capture *capture, uint32_t table_id, uint32_
                         uint64_t rows);
 void dbos_capture_absent(struct dbos_capture *capture, uint32_t table_id, uint32_t index_id,
                          struct dbos_bytes key);
-void dbos_capture_insert(struct dbos_capture *capture, uint32_t table_id,
+/* Writes: the definition says whose row it is, and where its columns are (none: the payload is
+ * taken as it is). */
+void dbos_capture_insert(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *row);
-void dbos_capture_update(struct dbos_capture *capture, uint32_t table_id,
+void dbos_capture_update(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *before, const struct dbos_row *after);
-void dbos_capture_delete(struct dbos_capture *capture, uint32_t table_id,
+void dbos_capture_delete(struct dbos_capture *capture, const struct dbos_table_def *def,
                          const struct dbos_row *row);
 void dbos_capture_egress(struct dbos_capture *capture, uint64_t rows, uint64_t bytes,
                          uint64_t digest);
@@ -60,7 +72,7 @@ enum dbos_err dbos_capture_reserve(struct dbos_capture *capture, size_t head_byt
 /* Bytes of the framed record with this head (an upper bound). */
 size_t dbos_capture_record_bytes_max(const struct dbos_capture *capture,
                                      const struct dbos_record_head *head);
-/* Write the framed record (length, CRC, head, definitions, events) to `to`, which has room for
+/* Write the framed record (length, head, definitions, events) to `to`, which has room for
  * ..._bytes_max(); returns its size. `aborted`: write events are left out. The session and texts
  * that it defines count as known from now on. */
 size_t dbos_capture_finish(struct dbos_capture *capture, const struct dbos_record_head *head,

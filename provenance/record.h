@@ -11,10 +11,10 @@
 #ifndef DBOS_PROVENANCE_RECORD_H
 #define DBOS_PROVENANCE_RECORD_H
 
-#include "storage/row.h"
+#include "provenance/image.h"
 
 enum {
-    DBOS_RECORD_VERSION = 1,
+    DBOS_RECORD_VERSION = 2, /* as written; version 1 is read, too */
     DBOS_PARTITION_ALL = 0xffff,
     DBOS_RECORD_BYTES_MAX = 60 * 1048576, /* a larger one is refused at commit: LIMIT */
 };
@@ -43,9 +43,13 @@ struct dbos_record_head {
     uint32_t procedure_version;
     uint64_t task_id; /* TASK_RESULT; 0 otherwise */
     uint64_t seed;    /* of the random numbers handed out */
+    bool has_seed;    /* some were */
     uint32_t argument_count;
-    struct dbos_bytes arguments; /* argument_count stored datums (dbos_datum_put by reference) */
-    int64_t hash_delta;          /* change of the order-free state hash (modulo 2^64) */
+    /* Decoded: argument_count stored datums (dbos_datum_put by reference). To be encoded: as
+     * dbos_image_put_argument() wrote them. */
+    struct dbos_bytes arguments;
+    int64_t hash_delta;  /* change of the order-free state hash (modulo 2^64); version 1 */
+    bool has_hash_delta; /* later versions leave it to the batch */
 };
 
 enum dbos_event_op { /* Apiary's codes 1-4, then ours */
@@ -74,7 +78,8 @@ struct dbos_event {
     uint64_t count;             /* READ: blocks; SCAN, RANGE: rows met; EGRESS: rows */
     uint64_t previous_position; /* UPDATE, DELETE: version that it ends; the record's own position
                                    where the same transaction had written it */
-    uint64_t statement_id;      /* STATEMENT, TEXT: dbos_hash64(0, text) */
+    uint64_t statement_id;      /* STATEMENT, TEXT: dbos_hash64(0, text), or, of a procedure's own
+                                   statement, dbos_record_statement_id() */
     uint64_t bytes;             /* EGRESS */
     uint64_t digest;            /* EGRESS: XXH3 of the rows as sent */
     struct dbos_bytes before;   /* UPDATE, DELETE: payload */
@@ -87,23 +92,62 @@ struct dbos_event {
     struct dbos_bytes text;                             /* TEXT */
 };
 
+/* Memory that decoding a record takes where its bytes can not be borrowed: arguments, images and
+ * keys of version 2. Small ones need no allocation; use it again for the next record. */
+enum dbos_scratch_slot { DBOS_SCRATCH_ARGUMENTS, DBOS_SCRATCH_FIRST, DBOS_SCRATCH_SECOND };
+enum { DBOS_SCRATCH_SLOTS = 3, DBOS_SCRATCH_SMALL_BYTES = 256 };
+struct dbos_record_scratch {
+    struct dbos_alloc *alloc;
+    struct dbos_image_arguments arguments;
+    struct {
+        uint8_t *large;
+        size_t large_bytes;
+        uint8_t small[DBOS_SCRATCH_SMALL_BYTES];
+    } slots[DBOS_SCRATCH_SLOTS];
+};
+/* Allocates nothing yet. */
+void dbos_record_scratch_init(struct dbos_record_scratch *scratch, struct dbos_alloc *alloc);
+void dbos_record_scratch_fini(struct dbos_record_scratch *scratch);
+
 struct dbos_record_decoder {
     struct dbos_reader reader;
+    struct dbos_record_scratch *scratch;          /* NULL: images and keys are passed over */
+    const struct dbos_image_arguments *arguments; /* version 2: what images refer to */
+    uint8_t version;
+    uint8_t next_op; /* version 2: operation byte of a READ that hangs on a STATEMENT; 0 = none */
     uint16_t statement;
-    uint64_t last_block;
+    uint64_t last_block; /* of the READ before */
     uint32_t last_table;
-    uint64_t position; /* of the record */
+    uint32_t near_table; /* version 2: of the READ or write before */
+    uint64_t near_block;
+    uint64_t position; /* of the record, as its procedure */
+    uint32_t procedure;
+    uint32_t procedure_version;
     bool failed;
+    bool out_of_memory; /* that is why it failed */
 };
 
-/* Check length, CRC and version and read the head. `record` is one whole record as framed in a
- * batch. Errors: CORRUPT, FORMAT_VERSION. */
-enum dbos_err dbos_record_open(const void *record, size_t size_bytes, struct dbos_record_head *head,
+/* Identity of the statement with this number of a procedure. */
+uint64_t dbos_record_statement_id(uint32_t procedure, uint32_t version, uint32_t ordinal);
+
+/* Check length and version (of version 1 its checksum, too) and read the head. `record` is
+ * one whole record as framed in a batch, whose checksum was right; what is decoded borrows from it
+ * and from `scratch`. Errors: CORRUPT, FORMAT_VERSION, NOMEM. */
+enum dbos_err dbos_record_open(const void *record, size_t size_bytes,
+                               struct dbos_record_scratch *scratch, struct dbos_record_head *head,
                                struct dbos_record_decoder *decoder,
                                struct dbos_errinfo *info) DBOS_MUST_USE;
-/* The next event: true, or false at the end (then look at decoder->failed). */
+/* The next event: true, or false at the end (then look at dbos_record_end()). Images and keys live
+ * until the next call. */
 bool dbos_record_next(struct dbos_record_decoder *decoder, struct dbos_event *event);
-/* Position and commit time of a framed record, without any check but its length; 0 = too short. */
+/* How it ended. Errors: CORRUPT, NOMEM. */
+enum dbos_err dbos_record_end(const struct dbos_record_decoder *decoder,
+                              struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Position and commit time of a framed record, without any check but its length; 0 = too short, or
+ * of no known version. */
 uint64_t dbos_record_peek(const void *record, size_t size_bytes, int64_t *out_commit_us);
+/* Bytes of the record that starts at `record`, where at most `left_bytes` are; 0 = that can be no
+ * record. */
+size_t dbos_record_frame_bytes(const uint8_t *record, size_t left_bytes);
 
 #endif /* DBOS_PROVENANCE_RECORD_H */

@@ -624,16 +624,9 @@ enum dbos_read_result dbos_log_reader_next(struct dbos_log_reader *reader, struc
 
 const uint8_t *dbos_batch_next(const struct dbos_batch *batch, size_t *cursor, size_t *out_bytes) {
     *out_bytes = 0;
-    size_t left = batch->records_bytes - *cursor;
-    if (left < sizeof(struct dbos_record_frame)) {
-        return NULL;
-    }
     const uint8_t *record = batch->records + *cursor;
-    uint32_t size_bytes = dbos_load_u32(record);
-    if (size_bytes < sizeof(struct dbos_record_frame) || size_bytes > left) {
-        return NULL;
-    }
+    size_t size_bytes = dbos_record_frame_bytes(record, batch->records_bytes - *cursor);
     *cursor += size_bytes;
     *out_bytes = size_bytes;
-    return record;
+    return size_bytes == 0 ? NULL : record;
 }

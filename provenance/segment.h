@@ -36,6 +36,8 @@ enum {
     DBOS_SECTOR_BYTES = 512,
     DBOS_SEGMENT_HEADER_BYTES = 4096,
     DBOS_LOG_FORMAT_VERSION = 1,
+    /* 2: records may be of format version 2. What version 1 could hold is read as ever. */
+    DBOS_BATCH_FORMAT_VERSION = 2,
 };
 
 struct dbos_uuid {

@@ -156,7 +156,7 @@ enum dbos_header_state dbos_segment_header_decode(const uint8_t *bytes,
 
 void dbos_batch_seal(struct dbos_stored_batch *batch) {
     batch->magic = DBOS_BATCH_MAGIC;
-    batch->version = DBOS_LOG_FORMAT_VERSION;
+    batch->version = DBOS_BATCH_FORMAT_VERSION;
     batch->header_bytes = sizeof *batch;
     batch->reserved = 0;
     batch->crc = dbos_crc32c(0, batch, offsetof(struct dbos_stored_batch, crc));
@@ -167,10 +167,11 @@ enum dbos_err dbos_batch_check(const struct dbos_stored_batch *batch, struct dbo
         batch->crc != dbos_crc32c(0, batch, offsetof(struct dbos_stored_batch, crc))) {
         return dbos_fail(info, DBOS_ERR_CORRUPT, "the batch header is damaged");
     }
-    if (batch->version != DBOS_LOG_FORMAT_VERSION || batch->header_bytes != sizeof *batch) {
+    if (batch->version == 0 || batch->version > DBOS_BATCH_FORMAT_VERSION ||
+        batch->header_bytes != sizeof *batch) {
         return dbos_fail(info, DBOS_ERR_FORMAT_VERSION,
-                         "a batch has format version %u, this program knows %d", batch->version,
-                         DBOS_LOG_FORMAT_VERSION);
+                         "a batch has format version %u, this program knows 1 to %d",
+                         batch->version, DBOS_BATCH_FORMAT_VERSION);
     }
     if (batch->record_count == 0 || batch->reserved != 0 ||
         batch->last_position < batch->first_position ||

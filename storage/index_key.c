@@ -1,6 +1,5 @@
 #include "storage/index_key.h"
 
-#include "storage/row_read.h"
 #include "storage/value_text.h"
 
 static bool is_integer_like(uint8_t type) {
@@ -38,6 +37,10 @@ void dbos_key_init(struct dbos_key *key, const struct dbos_table_def *def,
             index->column_count == 1 && is_integer_like(def->columns[index->columns[0]].type),
         .exact_prefix = fixed && bytes <= 8,
     };
+    if (key->exact_hash) {
+        key->type = def->columns[index->columns[0]].type;
+        key->offset = def->null_bytes + def->offsets[index->columns[0]];
+    }
 }
 
 bool dbos_key_row_has_null(const struct dbos_key *key, const struct dbos_row *row) {
@@ -58,11 +61,7 @@ static uint64_t fold_datum(uint64_t hash, const struct dbos_datum *datum) {
     return dbos_mix64(hash + dbos_mix64(bits + UINT64_C(0x9e3779b97f4a7c15)));
 }
 
-uint64_t dbos_key_hash_row(const struct dbos_key *key, const struct dbos_row *row) {
-    if (key->exact_hash) {
-        return dbos_key_hash_integer(
-            dbos_payload_fixed(key->def, row->payload, key->index->columns[0]));
-    }
+uint64_t dbos_key_fold_row(const struct dbos_key *key, const struct dbos_row *row) {
     uint64_t hash = key->index->column_count;
     for (uint32_t i = 0; i < key->index->column_count; i++) {
         struct dbos_datum datum = dbos_row_column(key->def, row, key->index->columns[i]);
@@ -71,10 +70,7 @@ uint64_t dbos_key_hash_row(const struct dbos_key *key, const struct dbos_row *ro
     return hash;
 }
 
-uint64_t dbos_key_hash_datums(const struct dbos_key *key, const struct dbos_datum *datums) {
-    if (key->exact_hash) {
-        return dbos_key_hash_integer(datums[0].integer);
-    }
+uint64_t dbos_key_fold_datums(const struct dbos_key *key, const struct dbos_datum *datums) {
     uint64_t hash = key->index->column_count;
     for (uint32_t i = 0; i < key->index->column_count; i++) {
         hash = fold_datum(hash, &datums[i]);

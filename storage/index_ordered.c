@@ -4,15 +4,20 @@
  * levels, so a path of twelve always suffices. */
 enum { LEVELS_MAX = 12, ENTRIES_MAX = DBOS_TREE_ENTRIES_MAX, ENTRIES_MIN = DBOS_TREE_ENTRIES_MIN };
 
-void dbos_tree_init(struct dbos_tree *tree, struct dbos_alloc *alloc, const struct dbos_key *key,
+void dbos_tree_init(struct dbos_tree *tree, struct dbos_slab *slab, const struct dbos_key *key,
                     bool by_hash) {
-    *tree = (struct dbos_tree){.alloc = alloc, .key = *key, .by_hash = by_hash};
+    *tree = (struct dbos_tree){.slab = slab, .key = *key, .by_hash = by_hash};
+}
+
+static size_t node_bytes(bool is_leaf) {
+    return sizeof(struct dbos_tree_node) +
+           (is_leaf ? 0 : ENTRIES_MAX * sizeof(struct dbos_tree_node *));
 }
 
 static void give_pool(struct dbos_tree *tree, struct dbos_tree_node *node) {
     while (node != NULL) {
         struct dbos_tree_node *next = node->next;
-        dbos_give(tree->alloc, node);
+        dbos_slab_give(tree->slab, node, node_bytes(node->is_leaf));
         node = next;
     }
 }
@@ -24,7 +29,7 @@ static void give_subtree(struct dbos_tree *tree, struct dbos_tree_node *node) {
             give_subtree(tree, node->children[i]);
         }
     }
-    dbos_give(tree->alloc, node);
+    dbos_slab_give(tree->slab, node, node_bytes(node->is_leaf));
 }
 
 void dbos_tree_fini(struct dbos_tree *tree) {
@@ -50,10 +55,11 @@ static uint64_t inners_for(uint64_t leaves) {
 }
 
 static struct dbos_tree_node *take_node(struct dbos_tree *tree, bool is_leaf) {
-    size_t children_bytes = is_leaf ? 0 : ENTRIES_MAX * sizeof(struct dbos_tree_node *);
-    struct dbos_tree_node *node = dbos_take(tree->alloc, sizeof *node + children_bytes);
+    struct dbos_tree_node *node = dbos_slab_take(tree->slab, node_bytes(is_leaf));
     if (node != NULL) {
         node->is_leaf = is_leaf;
+        uint64_t held = atomic_load_explicit(&tree->bytes, memory_order_relaxed);
+        atomic_store_explicit(&tree->bytes, held + node_bytes(is_leaf), memory_order_relaxed);
     }
     return node;
 }
@@ -551,5 +557,7 @@ bool dbos_tree_consistent(const struct dbos_tree *tree) {
     return walk.rows == tree->count && (walk.last_leaf == NULL || walk.last_leaf->next == NULL) &&
            walk.leaves + pool_count(tree->free_leaves) == tree->leaves_owned &&
            walk.inners + pool_count(tree->free_inners) == tree->inners_owned &&
-           tree->leaves_owned >= leaves && tree->inners_owned >= inners_for(leaves);
+           tree->leaves_owned >= leaves && tree->inners_owned >= inners_for(leaves) &&
+           tree->bytes ==
+               tree->leaves_owned * node_bytes(true) + tree->inners_owned * node_bytes(false);
 }

@@ -12,7 +12,7 @@
  * and the tree together have the nodes of the worst (half full) tree of all rows. So putting back a
  * row that was taken out never needs memory, whatever shape the tree has got meanwhile.
  *
- * Thread: as the table. Memory: from the allocator given at init. */
+ * Thread: as the table. Memory: from the slab given at init. */
 #ifndef DBOS_STORAGE_INDEX_ORDERED_H
 #define DBOS_STORAGE_INDEX_ORDERED_H
 
@@ -31,7 +31,7 @@ struct dbos_tree_node {
 };
 
 struct dbos_tree {
-    struct dbos_alloc *alloc;
+    struct dbos_slab *slab;
     struct dbos_key key;
     bool by_hash;                /* prefixes are hashes of the keys */
     struct dbos_tree_node *root; /* NULL = empty */
@@ -41,9 +41,10 @@ struct dbos_tree {
     uint64_t inners_owned;
     uint64_t reserved_rows; /* what the owned nodes suffice for */
     uint64_t count;
+    _Atomic uint64_t bytes; /* of the nodes owned; anyone may look */
 };
 
-void dbos_tree_init(struct dbos_tree *tree, struct dbos_alloc *alloc, const struct dbos_key *key,
+void dbos_tree_init(struct dbos_tree *tree, struct dbos_slab *slab, const struct dbos_key *key,
                     bool by_hash);
 void dbos_tree_fini(struct dbos_tree *tree);
 

@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <stddef.h>
 
-static_assert(offsetof(struct dbos_row, payload) == 40, "row header");
+static_assert(offsetof(struct dbos_row, payload) == 32, "row header");
 static_assert(sizeof(struct dbos_object *) == 8, "pointer area is 8-aligned");
 
 /* The object pointers stand behind the payload, at the next multiple of 8. */
@@ -19,10 +19,12 @@ struct dbos_object *const *dbos_row_objects(const struct dbos_row *row) {
     return pointers_of(row);
 }
 
-static struct dbos_row *take_row(struct dbos_alloc *alloc, size_t size_bytes,
-                                 uint32_t object_count) {
-    size_t total = pointers_offset(size_bytes) + object_count * sizeof(struct dbos_object *);
-    struct dbos_row *row = dbos_take(alloc, total);
+static size_t row_bytes(size_t size_bytes, uint32_t object_count) {
+    return pointers_offset(size_bytes) + object_count * sizeof(struct dbos_object *);
+}
+
+static struct dbos_row *take_row(struct dbos_slab *slab, size_t size_bytes, uint32_t object_count) {
+    struct dbos_row *row = dbos_slab_take(slab, row_bytes(size_bytes, object_count));
     if (row != NULL) {
         *row = (struct dbos_row){
             .size_bytes = (uint32_t)size_bytes,
@@ -229,7 +231,15 @@ static enum dbos_err fill_row(struct row_filler *filler, const struct dbos_table
     return DBOS_OK;
 }
 
-enum dbos_err dbos_row_make(struct dbos_alloc *alloc, struct dbos_objects *objects,
+/* A row that has room for all of its objects and references to the first `held` of them. */
+static void give_row(struct dbos_slab *slab, struct dbos_row *row, uint32_t held) {
+    for (uint32_t i = 0; i < held; i++) {
+        dbos_object_unref(pointers_of(row)[i]);
+    }
+    dbos_slab_give(slab, row, row_bytes(row->size_bytes, row->object_count));
+}
+
+enum dbos_err dbos_row_make(struct dbos_slab *slab, struct dbos_objects *objects,
                             const struct dbos_table_def *def, const struct dbos_datum *datums,
                             struct dbos_row **out, struct dbos_errinfo *info) {
     struct row_size size;
@@ -238,15 +248,14 @@ enum dbos_err dbos_row_make(struct dbos_alloc *alloc, struct dbos_objects *objec
     if (err != DBOS_OK) {
         return err;
     }
-    struct dbos_row *row = take_row(alloc, size.payload_bytes, size.object_count);
+    struct dbos_row *row = take_row(slab, size.payload_bytes, size.object_count);
     if (row == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
     }
     struct row_filler filler = {.objects = objects, .row = row};
     err = fill_row(&filler, def, datums);
     if (err != DBOS_OK) {
-        row->object_count = (uint16_t)filler.object_count; /* those that it has got */
-        dbos_row_give(alloc, def, row);
+        give_row(slab, row, filler.object_count);
         return dbos_fail(info, err, "out of memory");
     }
     DBOS_CHECK(filler.object_count == size.object_count);
@@ -254,16 +263,23 @@ enum dbos_err dbos_row_make(struct dbos_alloc *alloc, struct dbos_objects *objec
     return DBOS_OK;
 }
 
-void dbos_row_give(struct dbos_alloc *alloc, const struct dbos_table_def *def,
-                   struct dbos_row *row) {
+void dbos_row_give(struct dbos_slab *slab, const struct dbos_table_def *def, struct dbos_row *row) {
     (void)def;
-    if (row == NULL) {
-        return;
+    if (row != NULL) {
+        give_row(slab, row, row->object_count);
     }
-    for (uint32_t i = 0; i < row->object_count; i++) {
-        dbos_object_unref(pointers_of(row)[i]);
-    }
-    dbos_give(alloc, row);
+}
+
+static inline struct dbos_datum fixed_column(const struct dbos_table_def *def,
+                                             const uint8_t *payload, uint32_t column,
+                                             enum dbos_type type) {
+    const uint8_t *at = payload + def->null_bytes + def->offsets[column];
+    bool is_null = dbos_payload_is_null(payload, column); /* and the value's place is zero */
+    return (struct dbos_datum){
+        .type = (uint8_t)type,
+        .is_null = is_null,
+        .integer = dbos_load_fixed(at, type), /* of a float8, the same bits as .real */
+    };
 }
 
 struct dbos_datum dbos_payload_column(const struct dbos_table_def *def, const uint8_t *payload,
@@ -272,23 +288,19 @@ struct dbos_datum dbos_payload_column(const struct dbos_table_def *def, const ui
     enum dbos_type type = (enum dbos_type)def->columns[column].type;
     struct dbos_datum datum = {.type = (uint8_t)type};
     *reference = (struct dbos_object_id){0};
+    if (!dbos_type_is_bytes(type)) {
+        return fixed_column(def, payload, column, type);
+    }
     if (dbos_payload_is_null(payload, column)) {
         datum.is_null = true;
-    } else if (dbos_type_is_bytes(type)) {
-        bool object;
-        datum.bytes = dbos_payload_variable(def, payload, column, &object);
-        if (object) {
-            memcpy(reference, datum.bytes.data, sizeof *reference);
-            datum.bytes.data = NULL;
-            datum.bytes.size_bytes = reference->size_bytes;
-        }
-    } else {
-        int64_t fixed = dbos_payload_fixed(def, payload, column);
-        if (type == DBOS_TYPE_FLOAT8) {
-            memcpy(&datum.real, &fixed, sizeof datum.real);
-        } else {
-            datum.integer = fixed;
-        }
+        return datum;
+    }
+    bool object;
+    datum.bytes = dbos_payload_variable(def, payload, column, &object);
+    if (object) {
+        memcpy(reference, datum.bytes.data, sizeof *reference);
+        datum.bytes.data = NULL;
+        datum.bytes.size_bytes = reference->size_bytes;
     }
     return datum;
 }
@@ -304,8 +316,9 @@ static uint32_t object_number(const struct dbos_table_def *def, const uint8_t *p
     return number;
 }
 
-struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct dbos_row *row,
-                                  uint32_t column) {
+/* Apart, so that the short way of the other columns stays short. */
+__attribute__((noinline)) static struct dbos_datum
+variable_column(const struct dbos_table_def *def, const struct dbos_row *row, uint32_t column) {
     struct dbos_object_id reference;
     struct dbos_datum datum = dbos_payload_column(def, row->payload, column, &reference);
     if (reference.size_bytes != 0) {
@@ -315,6 +328,14 @@ struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct
         datum.bytes.data = datum.object->data;
     }
     return datum;
+}
+
+struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct dbos_row *row,
+                                  uint32_t column) {
+    DBOS_CHECK(column < def->column_count);
+    enum dbos_type type = (enum dbos_type)def->columns[column].type;
+    return dbos_type_is_bytes(type) ? variable_column(def, row, column)
+                                    : fixed_column(def, row->payload, column, type);
 }
 
 static bool zero_bytes(const uint8_t *data, size_t size_bytes) {
@@ -431,10 +452,10 @@ static uint32_t count_objects(const struct dbos_table_def *def, const uint8_t *p
     return count;
 }
 
-/* Looks up the row's objects in column order; row->object_count counts those that it has got. */
+/* Looks up the row's objects in column order; *held counts those that it has got. */
 static enum dbos_err find_objects(const struct dbos_table_def *def,
                                   const struct dbos_object_finder *finder, struct dbos_row *row,
-                                  struct dbos_errinfo *info) {
+                                  uint32_t *held, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < def->column_count; i++) {
         struct dbos_object_id id;
         (void)dbos_payload_column(def, row->payload, i, &id);
@@ -449,12 +470,12 @@ static enum dbos_err find_objects(const struct dbos_table_def *def,
             return fail_column(info, def, i, err);
         }
         DBOS_CHECK(object->id.size_bytes == id.size_bytes);
-        pointers_of(row)[row->object_count++] = object;
+        pointers_of(row)[(*held)++] = object;
     }
     return DBOS_OK;
 }
 
-enum dbos_err dbos_row_decode(struct dbos_alloc *alloc, const struct dbos_table_def *def,
+enum dbos_err dbos_row_decode(struct dbos_slab *slab, const struct dbos_table_def *def,
                               const struct dbos_object_finder *finder, const void *payload,
                               size_t size_bytes, struct dbos_row **out, struct dbos_errinfo *info) {
     *out = NULL;
@@ -462,17 +483,18 @@ enum dbos_err dbos_row_decode(struct dbos_alloc *alloc, const struct dbos_table_
     if (err != DBOS_OK) {
         return err;
     }
-    struct dbos_row *row = take_row(alloc, size_bytes, count_objects(def, payload));
+    struct dbos_row *row = take_row(slab, size_bytes, count_objects(def, payload));
     if (row == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
     }
     memcpy(row->payload, payload, size_bytes);
-    row->object_count = 0;
-    err = find_objects(def, finder, row, info);
+    uint32_t held = 0;
+    err = find_objects(def, finder, row, &held, info);
     if (err != DBOS_OK) {
-        dbos_row_give(alloc, def, row);
+        give_row(slab, row, held);
         return err;
     }
+    DBOS_CHECK(held == row->object_count);
     *out = row;
     return DBOS_OK;
 }

@@ -1,7 +1,7 @@
 /* One row in memory: header, payload, object pointers.
  *
  *   +-----------------+------------+------------+---------------------------+----------------+
- *   | row header (40) | null bits  | fixed area | variable: end offsets u32 | object pointers|
+ *   | row header (32) | null bits  | fixed area | variable: end offsets u32 | object pointers|
  *   |                 | 1 = NULL   | 1/2/4/8 B  | [variable_count], bytes   | (8-aligned)    |
  *   +-----------------+------------+------------+---------------------------+----------------+
  *                     '------------- payload, size_bytes: as logged --------'
@@ -13,10 +13,12 @@
  *
  * Thread: a row belongs to the thread that owns its partition (unpartitioned tables: readable by
  * all partitions, changed under the barrier).
- * Memory: one block from the allocator given to the maker; it holds references to its objects. */
+ * Memory: one block from the slab given to the maker (of a table: dbos_table_alloc()); it holds
+ * references to its objects. */
 #ifndef DBOS_STORAGE_ROW_H
 #define DBOS_STORAGE_ROW_H
 
+#include "base/slab.h"
 #include "storage/object.h"
 #include "storage/schema.h"
 
@@ -28,16 +30,15 @@ struct dbos_row {
     uint32_t place;      /* of the table: where the scan finds it */
     uint16_t object_count;
     uint16_t flags;
-    uint64_t reserved;
     uint8_t payload[];
 };
-static_assert(sizeof(struct dbos_row) == 40, "row header");
+static_assert(sizeof(struct dbos_row) == 32, "row header");
 
 /* Row from one datum per column, in table order. Casts are done already: each datum has its
  * column's type (or is NULL). Large values become objects of `objects`. block and position are 0.
  * Errors: NOT_NULL (table and column named), TOO_LONG (varchar), LIMIT (column > 1 MB, row > 2 MB),
  * NOMEM. *out is the caller's. */
-enum dbos_err dbos_row_make(struct dbos_alloc *alloc, struct dbos_objects *objects,
+enum dbos_err dbos_row_make(struct dbos_slab *slab, struct dbos_objects *objects,
                             const struct dbos_table_def *def, const struct dbos_datum *datums,
                             struct dbos_row **out, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Row from a logged payload; the payload is checked against the definition (lengths, offsets).
@@ -47,13 +48,12 @@ struct dbos_object_finder {
     struct dbos_object *(*find)(void *arg, const struct dbos_object_id *id);
     void *arg;
 };
-enum dbos_err dbos_row_decode(struct dbos_alloc *alloc, const struct dbos_table_def *def,
+enum dbos_err dbos_row_decode(struct dbos_slab *slab, const struct dbos_table_def *def,
                               const struct dbos_object_finder *finder, const void *payload,
                               size_t size_bytes, struct dbos_row **out,
                               struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Gives back the row and its object references. NULL is allowed. */
-void dbos_row_give(struct dbos_alloc *alloc, const struct dbos_table_def *def,
-                   struct dbos_row *row);
+/* Gives back the row, to the slab that it is from, and its object references. NULL is allowed. */
+void dbos_row_give(struct dbos_slab *slab, const struct dbos_table_def *def, struct dbos_row *row);
 
 /* Value of a column; bytes are borrowed from the row (or its object). */
 struct dbos_datum dbos_row_column(const struct dbos_table_def *def, const struct dbos_row *row,

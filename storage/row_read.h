@@ -20,11 +20,9 @@ static inline const uint8_t *dbos_payload_ends(const struct dbos_table_def *def,
     return payload + def->null_bytes + def->fixed_bytes;
 }
 
-/* An integer of the column's width, or a float8's bits. */
-static inline int64_t dbos_payload_fixed(const struct dbos_table_def *def, const uint8_t *payload,
-                                         uint32_t column) {
-    const uint8_t *at = payload + def->null_bytes + def->offsets[column];
-    switch ((enum dbos_type)def->columns[column].type) {
+/* An integer of a type's width, or a float8's bits. */
+static inline int64_t dbos_load_fixed(const uint8_t *at, enum dbos_type type) {
+    switch (type) {
     case DBOS_TYPE_BOOL:
         return *at;
     case DBOS_TYPE_INT2:
@@ -44,6 +42,12 @@ static inline int64_t dbos_payload_fixed(const struct dbos_table_def *def, const
     }
     DBOS_CHECK(!"column has no fixed width");
     return 0;
+}
+
+static inline int64_t dbos_payload_fixed(const struct dbos_table_def *def, const uint8_t *payload,
+                                         uint32_t column) {
+    return dbos_load_fixed(payload + def->null_bytes + def->offsets[column],
+                           (enum dbos_type)def->columns[column].type);
 }
 
 /* The bytes of a variable column; *object = they are an object's identity. */

@@ -2,32 +2,31 @@
 
 #include <assert.h>
 
-#include "storage/index_hash.h"
+#include "storage/blocks.h"
 #include "storage/index_ordered.h"
 
 /* The row directory: chunks of row pointers, dense. A removed row's place is taken by the last row;
  * putting it back (newest first) reverses that exactly, so undo restores the scan order too. */
-enum { CHUNK_ROWS = 8192 };
+enum { CHUNK_ROWS = 1024, CHUNK_BYTES = CHUNK_ROWS * sizeof(struct dbos_row *) };
 
 /* A unique hash index is a hash; every other index is a tree. */
 struct dbos_table_index {
     bool is_hash;
     bool skips_nulls; /* rows with a NULL in the key are not in it: nobody can look them up */
-    struct dbos_alloc *memory; /* a part of the table's, where this index can be moved around */
     struct dbos_key key;
     struct dbos_hash hash;
     struct dbos_tree tree;
 };
 
 struct dbos_table {
-    struct dbos_alloc *alloc;
+    struct dbos_slab slab; /* rows, and all that is below */
     struct dbos_table_def *def;
     struct dbos_row ***chunks;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
     _Atomic uint64_t row_count; /* written by one thread; anyone may look */
     uint64_t row_count_max;     /* ever: what a new index must have nodes for, so that undo fits */
-    struct dbos_hash blocks;
+    struct dbos_blocks blocks;  /* block -> place in the directory */
     struct dbos_table_index *indexes; /* as def->indexes */
     uint64_t next_counters[DBOS_SLOTS];
 };
@@ -49,79 +48,74 @@ uint32_t dbos_slot_of(const struct dbos_datum *value) {
     return (uint32_t)(hash % DBOS_SLOTS);
 }
 
-static enum dbos_err index_init(struct dbos_table_index *index, struct dbos_alloc *alloc,
-                                const struct dbos_table_def *def,
-                                const struct dbos_index_def *index_def) {
+static uint64_t hash_of_row(const void *key, const void *row) {
+    return dbos_key_hash_row(key, row);
+}
+
+static void index_init(struct dbos_table_index *index, struct dbos_slab *slab,
+                       const struct dbos_table_def *def, const struct dbos_index_def *index_def) {
     *index = (struct dbos_table_index){
         .is_hash = index_def->kind == DBOS_INDEX_HASH && index_def->unique,
         .skips_nulls = index_def->kind == DBOS_INDEX_HASH,
-        .memory = dbos_take(alloc, sizeof(struct dbos_alloc)),
     };
-    if (index->memory == NULL) {
-        return DBOS_ERR_NOMEM;
-    }
-    dbos_alloc_init_part(index->memory, "index", alloc);
     dbos_key_init(&index->key, def, index_def);
-    dbos_hash_init(&index->hash, index->memory);
-    dbos_tree_init(&index->tree, index->memory, &index->key, index_def->kind == DBOS_INDEX_HASH);
-    return DBOS_OK;
+    dbos_hash_init(&index->hash, slab, hash_of_row, &index->key);
+    dbos_tree_init(&index->tree, slab, &index->key, index_def->kind == DBOS_INDEX_HASH);
 }
 
 static void index_fini(struct dbos_table_index *index) {
     dbos_hash_fini(&index->hash);
     dbos_tree_fini(&index->tree);
-    dbos_alloc_fini(index->memory);
-    dbos_give(index->memory->parent, index->memory);
 }
 
-static void give_indexes(struct dbos_alloc *alloc, struct dbos_table_index *indexes,
-                         uint32_t count) {
-    for (uint32_t i = 0; i < count; i++) {
-        index_fini(&indexes[i]);
-    }
-    dbos_give(alloc, indexes);
-}
-
-/* Empty indexes of a definition; NULL = out of memory. */
-static struct dbos_table_index *make_indexes(struct dbos_alloc *alloc,
-                                             const struct dbos_table_def *def) {
-    struct dbos_table_index *indexes = dbos_take(alloc, def->index_count * sizeof *indexes + 1);
-    for (uint32_t i = 0; indexes != NULL && i < def->index_count; i++) {
-        if (index_init(&indexes[i], alloc, def, &def->indexes[i]) != DBOS_OK) {
-            give_indexes(alloc, indexes, i);
-            return NULL;
-        }
-    }
-    return indexes;
-}
-
-/* Let an index refer to the table's new definition, where it is the same index. */
+/* Let an index refer to the table's new definition, where it is the same index, and to itself,
+ * where it has moved. */
 static void index_rebind(struct dbos_table_index *index, const struct dbos_table_def *def,
                          const struct dbos_index_def *index_def) {
     dbos_key_init(&index->key, def, index_def);
     index->tree.key = index->key;
+    index->hash.arg = &index->key;
 }
 
 static bool index_has(const struct dbos_table_index *index, const struct dbos_row *row) {
     return !index->skips_nulls || !dbos_key_row_has_null(&index->key, row);
 }
 
-/* The row with the same key, or NULL. NULLs are distinct: a key with one has no equal. */
-static struct dbos_row *index_equal_row(const struct dbos_table_index *index,
-                                        const struct dbos_row *row) {
-    if (dbos_key_row_has_null(&index->key, row)) {
-        return NULL;
-    }
-    if (index->is_hash) {
-        uint64_t hash = dbos_key_hash_row(&index->key, row);
-        uint32_t place = UINT32_MAX;
-        struct dbos_row *found = dbos_hash_next(&index->hash, hash, &place);
-        while (found != NULL && !index->key.exact_hash &&
-               dbos_key_compare_rows(&index->key, found, row) != 0) {
-            found = dbos_hash_next(&index->hash, hash, &place);
+/* What an operation asks of a row's keys more than once. */
+struct row_keys {
+    uint32_t absent;                   /* bit i: the row is not in index i */
+    uint64_t hashes[DBOS_INDEXES_MAX]; /* of the keys in the hash indexes that have the row */
+};
+static_assert(DBOS_INDEXES_MAX <= 32, "one bit for each index");
+
+/* In a large table each of the places where a row belongs is a miss: let them come side by side. */
+static void find_keys(const struct dbos_table *table, const struct dbos_row *row,
+                      struct row_keys *keys) {
+    keys->absent = 0;
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        const struct dbos_table_index *index = &table->indexes[i];
+        if (!index_has(index, row)) {
+            keys->absent |= UINT32_C(1) << i;
+        } else if (index->is_hash) {
+            keys->hashes[i] = dbos_key_hash_row(&index->key, row);
+            dbos_hash_prefetch(&index->hash, keys->hashes[i]);
         }
-        return found;
     }
+}
+
+static struct dbos_row *hash_equal_row(const struct dbos_table_index *index,
+                                       const struct dbos_row *row, uint64_t hash) {
+    uint32_t place = UINT32_MAX;
+    for (;;) {
+        struct dbos_row *found = dbos_hash_next(&index->hash, hash, &place);
+        if (found == NULL || dbos_key_equal_rows(&index->key, found, row)) {
+            return found;
+        }
+    }
+}
+
+static struct dbos_row *tree_equal_row(const struct dbos_table_index *index,
+                                       const struct dbos_row *row) {
     struct dbos_datum datums[DBOS_INDEX_COLUMNS_MAX];
     uint32_t count = index->key.index->column_count;
     for (uint32_t i = 0; i < count; i++) {
@@ -132,33 +126,34 @@ static struct dbos_row *index_equal_row(const struct dbos_table_index *index,
     return equal ? found : NULL;
 }
 
-/* `rows` is how many the tree must be able to hold. */
-static enum dbos_err index_reserve(struct dbos_table_index *index, const struct dbos_row *row,
-                                   uint64_t rows) {
-    if (!index_has(index, row)) {
-        return DBOS_OK;
+/* The row with the same key, or NULL. NULLs are distinct: a key with one has no equal. `hash` is
+ * that of the key, in a hash index. */
+static struct dbos_row *index_equal_row(const struct dbos_table_index *index,
+                                        const struct dbos_row *row, uint64_t hash) {
+    if (index->is_hash) {
+        return hash_equal_row(index, row, hash);
     }
-    return index->is_hash ? dbos_hash_reserve(&index->hash, dbos_key_hash_row(&index->key, row))
+    return dbos_key_row_has_null(&index->key, row) ? NULL : tree_equal_row(index, row);
+}
+
+/* `rows` is how many the tree must be able to hold. */
+static enum dbos_err index_reserve(struct dbos_table_index *index, uint64_t hash, uint64_t rows) {
+    return index->is_hash ? dbos_hash_reserve(&index->hash, hash)
                           : dbos_tree_reserve(&index->tree, rows);
 }
 
-static void index_put(struct dbos_table_index *index, struct dbos_row *row) {
-    if (!index_has(index, row)) {
-        return;
-    }
+static void index_put(struct dbos_table_index *index, struct dbos_row *row, uint64_t hash) {
     if (index->is_hash) {
-        dbos_hash_put(&index->hash, dbos_key_hash_row(&index->key, row), row);
+        dbos_hash_put(&index->hash, hash, row);
     } else {
         dbos_tree_put(&index->tree, row);
     }
 }
 
-static void index_remove(struct dbos_table_index *index, const struct dbos_row *row) {
-    if (!index_has(index, row)) {
-        return;
-    }
+static void index_remove(struct dbos_table_index *index, const struct dbos_row *row,
+                         uint64_t hash) {
     if (index->is_hash) {
-        dbos_hash_remove(&index->hash, dbos_key_hash_row(&index->key, row), row);
+        dbos_hash_remove(&index->hash, hash, row);
     } else {
         dbos_tree_remove(&index->tree, row);
     }
@@ -171,12 +166,9 @@ static bool index_same_key(const struct dbos_table_index *index, const struct db
 
 /* Both rows have the same key and block. */
 static void index_swap(struct dbos_table_index *index, const struct dbos_row *old,
-                       struct dbos_row *fresh) {
-    if (!index_has(index, old)) {
-        return;
-    }
+                       struct dbos_row *fresh, uint64_t hash) {
     if (index->is_hash) {
-        dbos_hash_swap(&index->hash, dbos_key_hash_row(&index->key, old), old, fresh);
+        dbos_hash_swap(&index->hash, hash, old, fresh);
     } else {
         dbos_tree_swap(&index->tree, old, fresh);
     }
@@ -190,14 +182,14 @@ static enum dbos_err add_chunk(struct dbos_table *table) {
     if (table->chunk_count == table->chunk_capacity) {
         uint32_t capacity = table->chunk_capacity == 0 ? 8 : table->chunk_capacity * 2;
         struct dbos_row ***chunks =
-            dbos_retake(table->alloc, table->chunks, capacity * sizeof(struct dbos_row **));
+            dbos_retake(table->slab.alloc, table->chunks, capacity * sizeof(struct dbos_row **));
         if (chunks == NULL) {
             return DBOS_ERR_NOMEM;
         }
         table->chunks = chunks;
         table->chunk_capacity = capacity;
     }
-    struct dbos_row **chunk = dbos_take(table->alloc, CHUNK_ROWS * sizeof(struct dbos_row *));
+    struct dbos_row **chunk = dbos_slab_take(&table->slab, CHUNK_BYTES);
     if (chunk == NULL) {
         return DBOS_ERR_NOMEM;
     }
@@ -220,14 +212,17 @@ enum dbos_err dbos_table_open(struct dbos_alloc *alloc, struct dbos_table_def *d
     if (table == NULL) {
         return DBOS_ERR_NOMEM;
     }
-    table->alloc = alloc;
-    table->indexes = make_indexes(alloc, def);
+    dbos_slab_init(&table->slab, alloc);
+    table->indexes = dbos_take(alloc, def->index_count * sizeof *table->indexes + 1);
     if (table->indexes == NULL) {
         dbos_give(alloc, table);
         return DBOS_ERR_NOMEM;
     }
     table->def = dbos_table_def_ref(def);
-    dbos_hash_init(&table->blocks, alloc);
+    dbos_blocks_init(&table->blocks, &table->slab);
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        index_init(&table->indexes[i], &table->slab, def, &def->indexes[i]);
+    }
     for (uint32_t i = 0; i < DBOS_SLOTS; i++) {
         table->next_counters[i] = 1; /* so that no block is 0 */
     }
@@ -239,17 +234,22 @@ void dbos_table_close(struct dbos_table *table) {
     if (table == NULL) {
         return;
     }
+    struct dbos_alloc *alloc = table->slab.alloc;
     for (uint64_t i = 0; i < table->row_count; i++) {
-        dbos_row_give(table->alloc, table->def, *place_at(table, i));
+        dbos_row_give(&table->slab, table->def, *place_at(table, i));
     }
     for (uint32_t i = 0; i < table->chunk_count; i++) {
-        dbos_give(table->alloc, table->chunks[i]);
+        dbos_slab_give(&table->slab, table->chunks[i], CHUNK_BYTES);
     }
-    dbos_give(table->alloc, table->chunks);
-    give_indexes(table->alloc, table->indexes, table->def->index_count);
-    dbos_hash_fini(&table->blocks);
+    dbos_give(alloc, table->chunks);
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        index_fini(&table->indexes[i]);
+    }
+    dbos_give(alloc, table->indexes);
+    dbos_blocks_fini(&table->blocks);
+    dbos_slab_fini(&table->slab);
     dbos_table_def_unref(table->def);
-    dbos_give(table->alloc, table);
+    dbos_give(alloc, table);
 }
 
 struct dbos_table_def *dbos_table_def_of(const struct dbos_table *table) {
@@ -261,15 +261,16 @@ uint64_t dbos_table_row_count(const struct dbos_table *table) {
 
 uint64_t dbos_table_index_bytes(const struct dbos_table *table, uint32_t index) {
     DBOS_CHECK(index < table->def->index_count);
-    return atomic_load_explicit(&table->indexes[index].memory->bytes, memory_order_relaxed);
+    return atomic_load_explicit(&table->indexes[index].hash.bytes, memory_order_relaxed) +
+           atomic_load_explicit(&table->indexes[index].tree.bytes, memory_order_relaxed);
 }
 
 /* Not by ++, which would be a locked instruction. */
 static void set_row_count(struct dbos_table *table, uint64_t count) {
     atomic_store_explicit(&table->row_count, count, memory_order_relaxed);
 }
-struct dbos_alloc *dbos_table_alloc(struct dbos_table *table) {
-    return table->alloc;
+struct dbos_slab *dbos_table_alloc(struct dbos_table *table) {
+    return &table->slab;
 }
 
 uint64_t dbos_table_take_block(struct dbos_table *table, uint32_t slot) {
@@ -289,8 +290,6 @@ void dbos_table_saw_block(struct dbos_table *table, uint64_t block) {
         *next = block / DBOS_SLOTS + 1;
     }
 }
-
-static uint64_t block_hash(uint64_t block) { return dbos_key_hash_integer((int64_t)block); }
 
 static enum dbos_err fail_unique(const struct dbos_table_index *index, const struct dbos_row *row,
                                  struct dbos_errinfo *info) {
@@ -315,22 +314,24 @@ static enum dbos_err fail_memory(struct dbos_errinfo *info) {
 /* No unique index has another row with the key of `row`. Bit i of `same`: the key in index i is
  * that of the row which is going away. */
 static enum dbos_err check_unique(const struct dbos_table *table, const struct dbos_row *row,
-                                  uint32_t same, struct dbos_errinfo *info) {
+                                  const struct row_keys *keys, uint32_t same,
+                                  struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
         const struct dbos_table_index *index = &table->indexes[i];
-        bool free = !index->key.index->unique || ((same >> i) & 1) != 0;
-        if (!free && index_equal_row(index, row) != NULL) {
+        bool free = !index->key.index->unique || (((same | keys->absent) >> i) & 1) != 0;
+        if (!free && index_equal_row(index, row, keys->hashes[i]) != NULL) {
             return fail_unique(index, row, info);
         }
     }
     return DBOS_OK;
 }
 
-static enum dbos_err reserve_indexes(struct dbos_table *table, const struct dbos_row *row,
+static enum dbos_err reserve_indexes(struct dbos_table *table, const struct row_keys *keys,
                                      uint32_t same, struct dbos_errinfo *info) {
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        bool stays = ((same >> i) & 1) != 0;
-        if (!stays && index_reserve(&table->indexes[i], row, table->row_count + 1) != DBOS_OK) {
+        bool stays = (((same | keys->absent) >> i) & 1) != 0;
+        if (!stays &&
+            index_reserve(&table->indexes[i], keys->hashes[i], table->row_count + 1) != DBOS_OK) {
             return fail_memory(info);
         }
     }
@@ -346,10 +347,10 @@ static uint32_t same_keys(const struct dbos_table *table, const struct dbos_row 
     }
     return same;
 }
-static_assert(DBOS_INDEXES_MAX <= 32, "one bit for each index");
 
 /* The last place of the directory is the row's; the one that had `place` before moves there. */
-static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t place) {
+static void put_row(struct dbos_table *table, struct dbos_row *row, const struct row_keys *keys,
+                    uint64_t place) {
     uint64_t last = table->row_count;
     set_row_count(table, last + 1);
     DBOS_CHECK(place <= last);
@@ -357,92 +358,105 @@ static void put_row(struct dbos_table *table, struct dbos_row *row, uint64_t pla
         struct dbos_row *moved = *place_at(table, place);
         *place_at(table, last) = moved;
         moved->place = (uint32_t)last;
+        dbos_blocks_move(&table->blocks, moved->block, moved->place);
     }
     *place_at(table, place) = row;
     row->place = (uint32_t)place;
     if (table->row_count > table->row_count_max) {
         table->row_count_max = table->row_count;
     }
-    dbos_hash_put(&table->blocks, block_hash(row->block), row);
+    dbos_blocks_put(&table->blocks, row->block, row->place);
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        index_put(&table->indexes[i], row);
-    }
-}
-
-/* In a large table each of these places is a miss: let them come side by side. */
-static void prefetch_places(const struct dbos_table *table, const struct dbos_row *row) {
-    dbos_hash_prefetch(&table->blocks, block_hash(row->block));
-    for (uint32_t i = 0; i < table->def->index_count; i++) {
-        const struct dbos_table_index *index = &table->indexes[i];
-        if (index->is_hash) {
-            dbos_hash_prefetch(&index->hash, dbos_key_hash_row(&index->key, row));
+        if (((keys->absent >> i) & 1) == 0) {
+            index_put(&table->indexes[i], row, keys->hashes[i]);
         }
     }
 }
 
 enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
                                 struct dbos_errinfo *info) {
+    struct row_keys keys;
     DBOS_CHECK(row->block != 0);
-    prefetch_places(table, row);
-    enum dbos_err err = check_unique(table, row, 0, info);
+    dbos_blocks_prefetch(&table->blocks, row->block);
+    find_keys(table, row, &keys);
+    if (reserve_place(table) != DBOS_OK || /* while the places of the keys come */
+        dbos_blocks_reserve(&table->blocks, row->block) != DBOS_OK) {
+        return fail_memory(info);
+    }
+    enum dbos_err err = check_unique(table, row, &keys, 0, info);
     if (err != DBOS_OK) {
         return err;
     }
-    if (reserve_place(table) != DBOS_OK ||
-        dbos_hash_reserve(&table->blocks, block_hash(row->block)) != DBOS_OK) {
-        return fail_memory(info);
-    }
-    err = reserve_indexes(table, row, 0, info);
+    err = reserve_indexes(table, &keys, 0, info);
     if (err == DBOS_OK) {
-        put_row(table, row, table->row_count);
+        put_row(table, row, &keys, table->row_count);
     }
     return err;
 }
 
 void dbos_table_remove(struct dbos_table *table, struct dbos_row *row) {
+    struct row_keys keys;
     DBOS_CHECK(row->place < table->row_count);
     DBOS_CHECK(*place_at(table, row->place) == row);
     uint64_t last = table->row_count - 1;
     set_row_count(table, last);
     struct dbos_row *moved = *place_at(table, last);
-    *place_at(table, row->place) = moved;
-    moved->place = row->place; /* row keeps its place too: undo needs it */
-    dbos_hash_remove(&table->blocks, block_hash(row->block), row);
+    dbos_blocks_prefetch(&table->blocks, row->block);
+    dbos_blocks_prefetch(&table->blocks, moved->block);
+    find_keys(table, row, &keys);
+    if (moved != row) {
+        *place_at(table, row->place) = moved;
+        moved->place = row->place; /* row keeps its place too: undo needs it */
+        dbos_blocks_move(&table->blocks, moved->block, moved->place);
+    }
+    dbos_blocks_remove(&table->blocks, row->block);
     for (uint32_t i = 0; i < table->def->index_count; i++) {
-        index_remove(&table->indexes[i], row);
+        if (((keys.absent >> i) & 1) == 0) {
+            index_remove(&table->indexes[i], row, keys.hashes[i]);
+        }
     }
 }
 
+/* The directory by block is not concerned: the place stays. */
 static void swap_row(struct dbos_table *table, struct dbos_row *old, struct dbos_row *fresh,
-                     uint32_t same) {
+                     const struct row_keys *fresh_keys, uint32_t same) {
+    struct row_keys old_keys;
     DBOS_CHECK(old->place < table->row_count);
     DBOS_CHECK(*place_at(table, old->place) == old);
     DBOS_CHECK(old->block == fresh->block);
     fresh->place = old->place;
     *place_at(table, fresh->place) = fresh;
-    dbos_hash_swap(&table->blocks, block_hash(old->block), old, fresh);
+    find_keys(table, old, &old_keys);
     for (uint32_t i = 0; i < table->def->index_count; i++) {
         struct dbos_table_index *index = &table->indexes[i];
+        bool old_is_there = ((old_keys.absent >> i) & 1) == 0;
         if (((same >> i) & 1) != 0) {
-            index_swap(index, old, fresh);
-        } else {
-            index_remove(index, old);
-            index_put(index, fresh);
+            if (old_is_there) {
+                index_swap(index, old, fresh, old_keys.hashes[i]);
+            }
+            continue;
+        }
+        if (old_is_there) {
+            index_remove(index, old, old_keys.hashes[i]);
+        }
+        if (((fresh_keys->absent >> i) & 1) == 0) {
+            index_put(index, fresh, fresh_keys->hashes[i]);
         }
     }
 }
 
 enum dbos_err dbos_table_replace(struct dbos_table *table, struct dbos_row *old,
                                  struct dbos_row *fresh, struct dbos_errinfo *info) {
+    struct row_keys keys;
     DBOS_CHECK(fresh->block == old->block);
-    dbos_hash_prefetch(&table->blocks, block_hash(old->block));
+    find_keys(table, fresh, &keys);
     uint32_t same = same_keys(table, old, fresh);
-    enum dbos_err err = check_unique(table, fresh, same, info);
+    enum dbos_err err = check_unique(table, fresh, &keys, same, info);
     if (err == DBOS_OK) {
-        err = reserve_indexes(table, fresh, same, info);
+        err = reserve_indexes(table, &keys, same, info);
     }
     if (err == DBOS_OK) {
-        swap_row(table, old, fresh, same);
+        swap_row(table, old, fresh, &keys, same);
     }
     return err;
 }
@@ -452,17 +466,21 @@ void dbos_table_undo_insert(struct dbos_table *table, struct dbos_row *row) {
 }
 
 void dbos_table_undo_remove(struct dbos_table *table, struct dbos_row *row) {
-    put_row(table, row, row->place);
+    struct row_keys keys;
+    find_keys(table, row, &keys);
+    put_row(table, row, &keys, row->place);
 }
 
 void dbos_table_undo_replace(struct dbos_table *table, struct dbos_row *old,
                              struct dbos_row *fresh) {
-    swap_row(table, fresh, old, same_keys(table, old, fresh));
+    struct row_keys keys;
+    find_keys(table, old, &keys);
+    swap_row(table, fresh, old, &keys, same_keys(table, old, fresh));
 }
 
 struct dbos_row *dbos_table_by_block(struct dbos_table *table, uint64_t block) {
-    uint32_t place = UINT32_MAX;
-    return dbos_hash_next(&table->blocks, block_hash(block), &place);
+    uint32_t place = dbos_blocks_find(&table->blocks, block);
+    return place == DBOS_BLOCKS_NONE ? NULL : *place_at(table, place);
 }
 
 static bool any_null(const struct dbos_datum *datums, uint32_t count) {
@@ -474,28 +492,48 @@ static bool any_null(const struct dbos_datum *datums, uint32_t count) {
     return false;
 }
 
-struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
-                                 const struct dbos_datum *key) {
-    DBOS_CHECK(index_number < table->def->index_count);
-    const struct dbos_table_index *index = &table->indexes[index_number];
+/* A key of one integer, whose hash is as good as the key. */
+static struct dbos_row *find_integer(const struct dbos_table_index *index,
+                                     const struct dbos_datum *key) {
+    uint64_t hash = dbos_key_hash_integer(key->integer);
+    uint32_t place = UINT32_MAX;
+    struct dbos_row *row;
+    do {
+        row = dbos_hash_next(&index->hash, hash, &place);
+    } while (row != NULL && !dbos_key_equal_datums(&index->key, row, key));
+    return row;
+}
+
+/* Any other key. */
+__attribute__((noinline)) static struct dbos_row *find_key(const struct dbos_table_index *index,
+                                                           const struct dbos_datum *key) {
     uint32_t count = index->key.index->column_count;
-    DBOS_CHECK(index->key.index->unique);
     if (any_null(key, count)) {
         return NULL;
     }
     if (index->is_hash) {
         uint64_t hash = dbos_key_hash_datums(&index->key, key);
         uint32_t place = UINT32_MAX;
-        struct dbos_row *row = dbos_hash_next(&index->hash, hash, &place);
-        while (row != NULL && !index->key.exact_hash &&
-               dbos_key_compare_datums(&index->key, row, key, count) != 0) {
+        struct dbos_row *row;
+        do {
             row = dbos_hash_next(&index->hash, hash, &place);
-        }
+        } while (row != NULL && !dbos_key_equal_datums(&index->key, row, key));
         return row;
     }
     struct dbos_row *row = dbos_tree_at(dbos_tree_seek(&index->tree, key, count, false));
     bool equal = row != NULL && dbos_key_compare_datums(&index->key, row, key, count) == 0;
     return equal ? row : NULL;
+}
+
+struct dbos_row *dbos_table_find(struct dbos_table *table, uint32_t index_number,
+                                 const struct dbos_datum *key) {
+    DBOS_CHECK(index_number < table->def->index_count);
+    const struct dbos_table_index *index = &table->indexes[index_number];
+    if (index->is_hash && index->key.exact_hash) {
+        return key->is_null ? NULL : find_integer(index, key);
+    }
+    DBOS_CHECK(index->key.index->unique);
+    return find_key(index, key);
 }
 
 void dbos_cursor_begin_full(struct dbos_table *table, struct dbos_cursor *cursor) {
@@ -619,13 +657,17 @@ static enum dbos_err build_index(struct dbos_table *table, struct dbos_table_ind
     }
     for (uint64_t i = 0; i < table->row_count; i++) {
         struct dbos_row *row = *place_at(table, i);
-        if (index->key.index->unique && index_equal_row(index, row) != NULL) {
+        if (!index_has(index, row)) {
+            continue;
+        }
+        uint64_t hash = index->is_hash ? dbos_key_hash_row(&index->key, row) : 0;
+        if (index->key.index->unique && index_equal_row(index, row, hash) != NULL) {
             return fail_unique(index, row, info);
         }
-        if (index_reserve(index, row, i + 1) != DBOS_OK) {
+        if (index_reserve(index, hash, i + 1) != DBOS_OK) {
             return fail_memory(info);
         }
-        index_put(index, row);
+        index_put(index, row, hash);
     }
     return DBOS_OK;
 }
@@ -642,6 +684,14 @@ static struct dbos_table_index *surviving_index(const struct dbos_table *table,
         }
     }
     return NULL;
+}
+
+static void give_indexes(struct dbos_table *table, struct dbos_table_index *indexes,
+                         uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        index_fini(&indexes[i]);
+    }
+    dbos_give(table->slab.alloc, indexes);
 }
 
 /* Same columns: rows and surviving indexes stay as they are. */
@@ -663,9 +713,13 @@ enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def
                                  struct dbos_table_change *out, struct dbos_errinfo *info) {
     *out = (struct dbos_table_change){0};
     DBOS_CHECK(same_columns(def, table->def));
-    struct dbos_table_index *indexes = make_indexes(table->alloc, def);
+    struct dbos_table_index *indexes =
+        dbos_take(table->slab.alloc, def->index_count * sizeof *indexes + 1);
     if (indexes == NULL) {
         return fail_memory(info);
+    }
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        index_init(&indexes[i], &table->slab, def, &def->indexes[i]);
     }
     for (uint32_t i = 0; i < def->index_count; i++) {
         if (surviving_index(table, &def->indexes[i]) != NULL) {
@@ -673,7 +727,7 @@ enum dbos_err dbos_table_prepare(struct dbos_table *table, struct dbos_table_def
         }
         enum dbos_err err = build_index(table, &indexes[i], info);
         if (err != DBOS_OK) {
-            give_indexes(table->alloc, indexes, def->index_count);
+            give_indexes(table, indexes, def->index_count);
             return err;
         }
     }
@@ -700,7 +754,7 @@ void dbos_table_exchange(struct dbos_table *table, struct dbos_table_change *cha
 
 void dbos_table_forget_change(struct dbos_table *table, struct dbos_table_change *change) {
     if (change->def != NULL) {
-        give_indexes(table->alloc, change->indexes, change->def->index_count);
+        give_indexes(table, change->indexes, change->def->index_count);
         dbos_table_def_unref(change->def);
     }
     *change = (struct dbos_table_change){0};
@@ -721,7 +775,7 @@ static bool index_contains(const struct dbos_table_index *index, const struct db
     if (!index->is_hash) {
         return dbos_tree_contains(&index->tree, row);
     }
-    return index_equal_row(index, row) == row;
+    return index_equal_row(index, row, dbos_key_hash_row(&index->key, row)) == row;
 }
 
 static bool index_is_consistent(const struct dbos_table *table,
@@ -753,7 +807,8 @@ bool dbos_table_consistent(struct dbos_table *table) {
             return false;
         }
     }
-    return table->blocks.count == table->row_count && dbos_hash_consistent(&table->blocks);
+    return table->blocks.count == table->row_count && dbos_blocks_consistent(&table->blocks) &&
+           dbos_slab_consistent(&table->slab);
 }
 
 uint64_t dbos_table_state_hash(struct dbos_table *table) {

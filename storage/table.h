@@ -2,7 +2,8 @@
  *
  * Thread: only the thread that owns the partition. An unpartitioned table is read by every
  * partition and changed only under the barrier.
- * Memory: rows, index nodes and the row directory come from the allocator given at open.
+ * Memory: rows, indexes and directories come from a slab of the table, and that from the allocator
+ * given at open.
  *
  * Ownership: insert takes the row over; remove and replace hand the old row back to the caller,
  * which keeps it for undo and gives it back with dbos_row_give() when the transaction has ended.
@@ -28,7 +29,8 @@ uint64_t dbos_table_row_count(const struct dbos_table *table);            /* by 
  * runs.
  */
 uint64_t dbos_table_index_bytes(const struct dbos_table *table, uint32_t index);
-struct dbos_alloc *dbos_table_alloc(struct dbos_table *table);
+/* What the table's rows are made with and given back to: dbos_row_make(), dbos_row_give(). */
+struct dbos_slab *dbos_table_alloc(struct dbos_table *table);
 
 /* Next block id of a slot (0 for an unpartitioned table): counter * 1024 + slot. Undone by giving
  * the id back, newest first. Recovery says which ids exist with dbos_table_saw_block(). */
@@ -36,8 +38,9 @@ uint64_t dbos_table_take_block(struct dbos_table *table, uint32_t slot);
 void dbos_table_untake_block(struct dbos_table *table, uint64_t block);
 void dbos_table_saw_block(struct dbos_table *table, uint64_t block);
 
-/* row->block is set by the caller. Errors: UNIQUE (constraint named, DETAIL "Key (a)=(1) already
- * exists."), NOMEM; the table is then unchanged and the row still the caller's. */
+/* The row is from dbos_table_alloc(); row->block is set by the caller. Errors: UNIQUE (constraint
+ * named, DETAIL "Key (a)=(1) already exists."), NOMEM; the table is then unchanged and the row
+ * still the caller's. */
 enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
                                 struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Can not fail. The row is the caller's afterwards. */
@@ -53,7 +56,7 @@ void dbos_table_undo_remove(struct dbos_table *table, struct dbos_row *row);
 void dbos_table_undo_replace(struct dbos_table *table, struct dbos_row *old,
                              struct dbos_row *fresh);
 
-/* The row with this block, or NULL. O(1) (a hash by block id; recovery and as-of need it). */
+/* The row with this block, or NULL. O(1) (recovery and as-of need it). */
 struct dbos_row *dbos_table_by_block(struct dbos_table *table, uint64_t block);
 
 /* The row of a unique index whose key columns equal `key` (one datum per index column, of the

@@ -247,9 +247,12 @@ enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *l
                                     struct dbos_errinfo *info) {
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
+    struct dbos_record_scratch scratch;
     struct dbos_event event;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
+    dbos_record_scratch_init(&scratch, dbos_store_catalog(store)->alloc);
+    enum dbos_err err = dbos_record_open(record, size_bytes, &scratch, &head, &decoder, info);
     if (err != DBOS_OK || (head.flags & (DBOS_RECORD_ABORTED | DBOS_RECORD_READ_ONLY)) != 0) {
+        dbos_record_scratch_fini(&scratch);
         return err;
     }
     struct apply apply = {.store = store, .log = log, .position = head.position};
@@ -260,11 +263,11 @@ enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *l
             err = apply_event(&apply, &event, info);
         }
     }
-    if (err == DBOS_OK && decoder.failed) {
-        err = dbos_fail(info, DBOS_ERR_CORRUPT, "record %llu has a malformed event",
-                        (unsigned long long)head.position);
+    dbos_record_scratch_fini(&scratch);
+    if (err == DBOS_OK) {
+        err = dbos_record_end(&decoder, info);
     }
-    if (err == DBOS_OK && apply.state_hash != (uint64_t)head.hash_delta) {
+    if (err == DBOS_OK && head.has_hash_delta && apply.state_hash != (uint64_t)head.hash_delta) {
         err = dbos_fail(info, DBOS_ERR_CORRUPT,
                         "record %llu changes the state otherwise than it says",
                         (unsigned long long)head.position);

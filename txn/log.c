@@ -106,6 +106,7 @@ void dbos_log_close(struct dbos_log *log) {
         (void)pthread_join(log->thread, NULL);
     }
     DBOS_CHECK(log->first == NULL); /* every position that was taken was appended */
+    dbos_log_pools_fini(log);
     dbos_segments_fini(&log->segments);
     dbos_blob_index_close(log->blobs);
     close_file(log, log->blob_file);
@@ -120,30 +121,7 @@ struct dbos_uuid dbos_log_database(const struct dbos_log *log) {
     return log->identity.database;
 }
 
-/* --- entries --------------------------------------------------------------------------------- */
-
-struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,
-                                           uint32_t objects_max) {
-    size_t objects_bytes = (size_t)objects_max * sizeof(struct dbos_object *);
-    size_t bytes = sizeof(struct dbos_log_entry) + objects_bytes + record_bytes_max;
-    struct dbos_log_entry *entry = dbos_take(log->alloc, bytes);
-    if (entry != NULL) {
-        *entry = (struct dbos_log_entry){.held_bytes = bytes};
-        entry->objects = (struct dbos_object **)(entry + 1);
-        entry->data = (uint8_t *)(entry + 1) + objects_bytes;
-    }
-    return entry;
-}
-
-void dbos_log_entry_give(struct dbos_log *log, struct dbos_log_entry *entry) {
-    if (entry == NULL) {
-        return;
-    }
-    for (uint32_t i = 0; i < entry->object_count; i++) {
-        dbos_object_unref(entry->objects[i]);
-    }
-    dbos_give(log->alloc, entry);
-}
+/* --- appending ------------------------------------------------------------------------------- */
 
 uint64_t dbos_log_take_position(struct dbos_log *log) {
     return atomic_fetch_add(&log->taken, 1) + 1;

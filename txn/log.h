@@ -10,7 +10,8 @@
  *   partition ──append──▶ queue ──▶ [reorder by position] ──▶ batch ──write──sync──▶ watermark
  *
  * Thread: take_position and append by any; durable by any; open, recover, start, close by the
- * owner. Memory: entries are made by the appender from `alloc` and given to the log. */
+ * owner. Memory: entries are made by the appender, from `alloc` or a pool of its own, and given to
+ * the log. */
 #ifndef DBOS_TXN_LOG_H
 #define DBOS_TXN_LOG_H
 
@@ -42,14 +43,17 @@ struct dbos_log_entry {
     struct dbos_log_entry *previous;
     uint64_t position;
     int64_t hash_delta;
-    uint64_t held_bytes; /* of this block; from append on of the objects, too */
+    uint64_t held_bytes;        /* of this block; from append on of the objects, too */
+    struct dbos_log_pool *pool; /* that the block goes back to; NULL = the allocator */
     uint32_t size_bytes;
     uint32_t object_count;
+    uint8_t size_class;           /* in the pool */
     struct dbos_object **objects; /* one reference each, given to the log; inside this block */
     uint8_t *data;                /* inside this block */
 };
 
 struct dbos_log;
+struct dbos_log_pool;
 
 /* Open or create the log of a data directory: reads the segment headers, knows the database's id
  * and secret. No thread runs yet. Errors: IO, DISK_FULL, CORRUPT, FORMAT_VERSION (a newer program
@@ -109,6 +113,14 @@ enum dbos_err dbos_log_start(struct dbos_log *log, void (*on_durable)(void *arg)
 struct dbos_log_entry *dbos_log_entry_make(struct dbos_log *log, size_t record_bytes_max,
                                            uint32_t objects_max) DBOS_MUST_USE;
 void dbos_log_entry_give(struct dbos_log *log, struct dbos_log_entry *entry);
+/* Entries of one appender, whose memory is used again: at most 7 MB, of the log's allocator. One
+ * thread at a time takes; they may be given back by any, later than the pool is closed. The log
+ * owns it: close lets another appender open it. Errors: NOMEM. */
+enum dbos_err dbos_log_pool_open(struct dbos_log *log, struct dbos_log_pool **out) DBOS_MUST_USE;
+void dbos_log_pool_close(struct dbos_log_pool *pool);
+/* As dbos_log_entry_make(). */
+struct dbos_log_entry *dbos_log_pool_take(struct dbos_log_pool *pool, size_t record_bytes_max,
+                                          uint32_t objects_max) DBOS_MUST_USE;
 /* The next position: 1, 2, … Each one taken must be appended soon: later ones wait for it. */
 uint64_t dbos_log_take_position(struct dbos_log *log);
 /* The last position taken (0 = none). */

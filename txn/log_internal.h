@@ -81,7 +81,8 @@ struct dbos_log {
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */
     _Atomic uint32_t waiters;
-    pthread_mutex_t lock; /* of the published facts below, and of `moved` */
+    pthread_mutex_t lock; /* of the published facts below, of `moved` and `pools` */
+    struct dbos_log_pool *pools;
     pthread_cond_t moved;
     uint64_t published_position;
     uint64_t published_hash;
@@ -119,6 +120,9 @@ enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool
 /* Highest number of a segment file; 0 = there is none. */
 enum dbos_err dbos_log_highest_segment(struct dbos_env *env, const char *data_dir, uint32_t *out,
                                        struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* log_entry.c: every entry has come back. */
+void dbos_log_pools_fini(struct dbos_log *log);
 
 /* log_segment.c. */
 enum dbos_err dbos_segments_init(struct dbos_segments *segments, struct dbos_alloc *alloc,

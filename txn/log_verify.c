@@ -10,17 +10,19 @@ struct verification {
 static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
                                   uint64_t *state_hash, struct dbos_errinfo *info) {
     const struct verification *v = arg;
+    struct dbos_record_scratch scratch;
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
     struct dbos_event event;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
+    dbos_record_scratch_init(&scratch, v->log->alloc);
+    enum dbos_err err = dbos_record_open(record, size_bytes, &scratch, &head, &decoder, info);
     while (err == DBOS_OK && dbos_record_next(&decoder, &event)) {
         /* Start-up stops at the last write of a record; reads are looked at too. */
     }
-    if (err == DBOS_OK && decoder.failed) {
-        err = dbos_fail(info, DBOS_ERR_CORRUPT, "the record of position %llu is malformed",
-                        (unsigned long long)head.position);
+    if (err == DBOS_OK) {
+        err = dbos_record_end(&decoder, info);
     }
+    dbos_record_scratch_fini(&scratch);
     return err == DBOS_OK
                ? dbos_txn_apply_record(v->store, v->log, record, size_bytes, state_hash, info)
                : err;

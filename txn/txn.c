@@ -18,7 +18,8 @@ enum dbos_err dbos_txn_open(struct dbos_alloc *alloc, const struct dbos_txn_opti
     dbos_buf_init(&txn->low_key, alloc);
     dbos_buf_init(&txn->high_key, alloc);
     dbos_rng_init(&txn->seeds, options->env->ops->random_u64(options->env));
-    if (dbos_capture_open(alloc, &txn->capture) != DBOS_OK) {
+    if (dbos_capture_open(alloc, &txn->capture) != DBOS_OK ||
+        (options->log != NULL && dbos_log_pool_open(options->log, &txn->pool) != DBOS_OK)) {
         dbos_txn_close(txn);
         return DBOS_ERR_NOMEM;
     }
@@ -32,6 +33,7 @@ void dbos_txn_close(struct dbos_txn *txn) {
     }
     DBOS_CHECK(txn->state == DBOS_TXN_IDLE);
     dbos_capture_close(txn->capture);
+    dbos_log_pool_close(txn->pool);
     dbos_buf_fini(&txn->arguments);
     dbos_buf_fini(&txn->low_key);
     dbos_buf_fini(&txn->high_key);
@@ -57,6 +59,9 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     DBOS_CHECK(txn->state == DBOS_TXN_IDLE);
     dbos_arena_reset(&txn->arena);
     dbos_capture_begin(txn->capture);
+    if (call->procedure == 0) { /* a procedure's arguments are known when it is called */
+        dbos_capture_arguments(txn->capture, call->arguments, call->argument_count);
+    }
     txn->state = DBOS_TXN_ACTIVE;
     txn->doom = DBOS_OK;
     txn->call = *call;
@@ -74,7 +79,7 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
 void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,
                             bool read_only) {
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
-    DBOS_CHECK(!dbos_txn_has_writes(txn));
+    DBOS_CHECK(!dbos_txn_has_writes(txn) && !dbos_capture_has_ordinals(txn->capture));
     txn->call.procedure = procedure;
     txn->call.procedure_version = version;
     txn->call.read_only = read_only;
@@ -85,6 +90,7 @@ void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *argum
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
     txn->call.arguments = arguments;
     txn->call.argument_count = count;
+    dbos_capture_arguments(txn->capture, arguments, count);
 }
 
 /* --- facts ----------------------------------------------------------------------------------- */
@@ -207,6 +213,15 @@ static enum dbos_err part_for_write(struct dbos_txn *txn, struct dbos_table *any
 
 void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char *text) {
     dbos_capture_statement(txn->capture, statement_id, text);
+}
+
+void dbos_txn_own_statement(struct dbos_txn *txn, const struct dbos_txn_own_statement *statement) {
+    if (txn->call.procedure == statement->procedure &&
+        txn->call.procedure_version == statement->procedure_version) {
+        dbos_capture_ordinal(txn->capture, statement->ordinal, statement->id, statement->text);
+    } else {
+        dbos_capture_statement(txn->capture, statement->text_id, statement->text);
+    }
 }
 
 void dbos_txn_note_read(struct dbos_txn *txn, uint32_t table_id, const struct dbos_row *row) {
@@ -342,7 +357,7 @@ static enum dbos_err insert_row(struct dbos_txn *txn, struct dbos_table *table, 
     }
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_INSERT, .table = table, .fresh = row};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_insert(txn->capture, table_id, row);
+    dbos_capture_insert(txn->capture, dbos_table_def_of(table), row);
     txn->hash_delta += dbos_row_hash(table_id, row);
     return DBOS_OK;
 }
@@ -395,7 +410,7 @@ static void remove_row(struct dbos_txn *txn, struct dbos_table *table, struct db
     dbos_table_remove(table, row);
     *undo = (struct dbos_undo){.kind = DBOS_UNDO_REMOVE, .table = table, .old = row};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_delete(txn->capture, table_id, row);
+    dbos_capture_delete(txn->capture, dbos_table_def_of(table), row);
     txn->hash_delta -= dbos_row_hash(table_id, row);
 }
 
@@ -435,7 +450,7 @@ static enum dbos_err replace_row(struct dbos_txn *txn, struct dbos_table *table,
     *undo =
         (struct dbos_undo){.kind = DBOS_UNDO_REPLACE, .table = table, .old = old, .fresh = fresh};
     dbos_txn_undo_push(txn, undo);
-    dbos_capture_update(txn->capture, table_id, old, fresh);
+    dbos_capture_update(txn->capture, dbos_table_def_of(table), old, fresh);
     txn->hash_delta += (dbos_row_hash(table_id, fresh) - dbos_row_hash(table_id, old));
     return DBOS_OK;
 }

@@ -61,7 +61,8 @@ void dbos_txn_forget(struct dbos_txn *txn);
 void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,
                             bool read_only);
 /* What the procedure of this call was called with, where that is not what the client sent as
- * parameters (literals, expressions); borrowed until commit or abort. */
+ * parameters (literals, expressions); borrowed until commit or abort. Once: the record refers to
+ * the arguments from then on. */
 void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *arguments,
                             uint32_t count);
 
@@ -84,6 +85,17 @@ void **dbos_txn_attachment(struct dbos_txn *txn);
 
 /* The next reads and writes belong to this statement. */
 void dbos_txn_statement(struct dbos_txn *txn, uint64_t statement_id, const char *text);
+/* The same for a statement of a procedure. In a record that names this procedure its number stands
+ * for it, else its text; the text is borrowed for the call. */
+struct dbos_txn_own_statement {
+    uint32_t procedure;
+    uint32_t procedure_version;
+    uint32_t ordinal; /* within the procedure, from 0 */
+    uint64_t id;      /* dbos_record_statement_id() of these */
+    uint64_t text_id; /* hash of the text */
+    const char *text;
+};
+void dbos_txn_own_statement(struct dbos_txn *txn, const struct dbos_txn_own_statement *statement);
 
 /* A part of a table that is in hand; NULL: no such table, or another partition's. */
 struct dbos_table *dbos_txn_table(struct dbos_txn *txn, uint32_t table_id, uint32_t partition);

@@ -71,7 +71,7 @@ static enum dbos_err encode_arguments(struct dbos_txn *txn, struct dbos_object *
             datum.object = object;
             (*out)[(*out_count)++] = object;
         }
-        dbos_datum_put(&txn->arguments, &datum, true);
+        dbos_image_put_argument(&txn->arguments, &datum);
     }
     return txn->arguments.failed ? DBOS_ERR_NOMEM : DBOS_OK;
 }
@@ -101,6 +101,7 @@ static void fill_head(struct dbos_txn *txn, enum dbos_err outcome, struct dbos_r
         .procedure_version = call->procedure_version,
         .task_id = call->task_id,
         .seed = txn->seed,
+        .has_seed = txn->random_begun,
         .argument_count = call->argument_count,
         .arguments = {.data = txn->arguments.data, .size_bytes = txn->arguments.size_bytes},
         .hash_delta = (int64_t)txn->hash_delta,
@@ -130,7 +131,7 @@ static enum dbos_err make_entry(struct dbos_txn *txn, const struct dbos_record_h
                          DBOS_RECORD_BYTES_MAX);
     }
     struct dbos_log_entry *entry =
-        dbos_log_entry_make(txn->options.log, bytes, txn->fresh_objects + object_count);
+        dbos_log_pool_take(txn->pool, bytes, txn->fresh_objects + object_count);
     if (entry == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a log record");
     }

@@ -34,6 +34,7 @@ struct dbos_txn {
     struct dbos_txn_options options;
     struct dbos_arena arena;
     struct dbos_capture *capture;
+    struct dbos_log_pool *pool; /* NULL: nothing is logged */
     enum dbos_txn_state state;
     enum dbos_err doom; /* not OK: only abort is left */
     struct dbos_txn_call call;

@@ -151,6 +151,17 @@ void dbos_plan_unref(struct dbos_plan *plan) {
 enum dbos_statement_kind dbos_plan_kind(const struct dbos_plan *plan) { return plan->kind; }
 uint64_t dbos_plan_catalog_version(const struct dbos_plan *plan) { return plan->catalog->version; }
 uint64_t dbos_plan_statement_id(const struct dbos_plan *plan) { return plan->statement_id; }
+void dbos_plan_set_owner(struct dbos_plan *plan, const struct dbos_procedure_info *procedure,
+                         uint32_t ordinal) {
+    plan->own = (struct dbos_txn_own_statement){
+        .procedure = procedure->id,
+        .procedure_version = procedure->version,
+        .ordinal = ordinal,
+        .id = dbos_record_statement_id(procedure->id, procedure->version, ordinal),
+        .text_id = plan->statement_id,
+        .text = dbos_plan_text(plan),
+    };
+}
 const char *dbos_plan_text(const struct dbos_plan *plan) {
     return (const char *)plan->statement->text.data;
 }

@@ -99,6 +99,7 @@ struct dbos_plan {
     bool in_procedure;
     bool read_only;
     uint64_t statement_id;
+    struct dbos_txn_own_statement own; /* in a procedure: which of its statements */
     enum dbos_type *parameter_types;
     uint32_t parameter_count;
     struct dbos_result_column *columns;

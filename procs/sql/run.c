@@ -83,7 +83,9 @@ enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run 
     runner.scratch_start = scratch_bytes;
     runner.eval = (struct dbos_eval){
         .run = run, .arena = &runner.scratch, .parameters = parameters, .info = info};
-    if (plan->kind != DBOS_STATEMENT_CALL) {
+    if (plan->own.procedure != 0) {
+        dbos_txn_own_statement(run->txn, &plan->own);
+    } else if (plan->kind != DBOS_STATEMENT_CALL) {
         dbos_txn_statement(run->txn, plan->statement_id, dbos_plan_text(plan));
     }
     enum dbos_err err = run_kind(&runner);

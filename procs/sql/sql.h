@@ -108,6 +108,9 @@ enum dbos_err dbos_plan_make_in_procedure(struct dbos_alloc *alloc, struct dbos_
                                           uint32_t statement, const enum dbos_type *hints,
                                           uint32_t hint_count, struct dbos_plan **out,
                                           struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Which statement of which procedure it is: records name it by its number. Once, before it runs. */
+void dbos_plan_set_owner(struct dbos_plan *plan, const struct dbos_procedure_info *procedure,
+                         uint32_t ordinal);
 struct dbos_plan *dbos_plan_ref(struct dbos_plan *plan);
 void dbos_plan_unref(struct dbos_plan *plan);
 enum dbos_statement_kind dbos_plan_kind(const struct dbos_plan *plan);

@@ -63,7 +63,7 @@ static const struct dbos_env_ops memory_ops = {
     .dir_list = memory_list,
 };
 
-static void read_records(const struct dbos_batch *batch) {
+static void read_records(struct dbos_alloc *alloc, const struct dbos_batch *batch) {
     size_t cursor = 0;
     size_t size_bytes = 0;
     uint32_t count = 0;
@@ -71,13 +71,16 @@ static void read_records(const struct dbos_batch *batch) {
          record = dbos_batch_next(batch, &cursor, &size_bytes)) {
         struct dbos_record_head head;
         struct dbos_record_decoder decoder;
+        struct dbos_record_scratch scratch;
         struct dbos_event event;
         struct dbos_errinfo info;
         count++;
-        if (dbos_record_open(record, size_bytes, &head, &decoder, &info) == DBOS_OK) {
+        dbos_record_scratch_init(&scratch, alloc);
+        if (dbos_record_open(record, size_bytes, &scratch, &head, &decoder, &info) == DBOS_OK) {
             while (dbos_record_next(&decoder, &event)) {
             }
         }
+        dbos_record_scratch_fini(&scratch);
     }
     DBOS_CHECK(count == batch->record_count);
 }
@@ -97,7 +100,7 @@ static void read_log(struct dbos_env *env, bool strict) {
     while (dbos_log_reader_next(reader, &batch, &info) == DBOS_READ_BATCH) {
         DBOS_CHECK(last == 0 || batch.first_position == last + 1);
         last = batch.last_position;
-        read_records(&batch);
+        read_records(&alloc, &batch);
     }
     dbos_log_reader_close(reader);
     struct dbos_blob_index *index = NULL;

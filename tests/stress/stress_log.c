@@ -21,8 +21,8 @@ static char dir[64];
 static int64_t delta_of(uint64_t position) { return (int64_t)dbos_mix64(position); }
 
 /* Every 50th record names an object. */
-static struct dbos_log_entry *make_entry(struct dbos_capture *capture, uint64_t i,
-                                         struct dbos_record_head *head) {
+static struct dbos_log_entry *make_entry(struct dbos_log_pool *pool, struct dbos_capture *capture,
+                                         uint64_t i, struct dbos_record_head *head) {
     static const uint8_t bytes[9000] = {1, 2, 3};
     size_t size = i % 50 == 0 ? 4096 + i % 4000 : 0;
     dbos_capture_begin(capture);
@@ -33,7 +33,7 @@ static struct dbos_log_entry *make_entry(struct dbos_capture *capture, uint64_t 
     dbos_capture_scan(capture, 100, 0, i);
     DBOS_CHECK(dbos_capture_reserve(capture, 0) == DBOS_OK);
     struct dbos_log_entry *entry =
-        dbos_log_entry_make(node_log, dbos_capture_record_bytes_max(capture, head), 1);
+        dbos_log_pool_take(pool, dbos_capture_record_bytes_max(capture, head), 1);
     DBOS_CHECK(entry != NULL);
     if (size != 0) {
         struct dbos_object *object = NULL;
@@ -47,11 +47,13 @@ static void *produce(void *arg) {
     struct dbos_capture *capture = NULL;
     uint64_t number = *(uint64_t *)arg;
     struct dbos_session_info session = {.id = number, .user = "u"};
+    struct dbos_log_pool *pool = NULL;
     DBOS_CHECK(dbos_capture_open(&alloc, &capture) == DBOS_OK);
+    DBOS_CHECK(dbos_log_pool_open(node_log, &pool) == DBOS_OK);
     for (uint64_t i = 0; i < RECORDS; i++) {
         struct dbos_record_head head = {.session = number};
         (void)dbos_log_wait_room(node_log, NULL, NULL);
-        struct dbos_log_entry *entry = make_entry(capture, i, &head);
+        struct dbos_log_entry *entry = make_entry(pool, capture, i, &head);
         head.position = dbos_log_take_position(node_log);
         head.hash_delta = delta_of(head.position);
         entry->position = head.position;
@@ -70,6 +72,7 @@ static void *produce(void *arg) {
             DBOS_CHECK(dbos_log_durable(node_log) >= head.position);
         }
     }
+    dbos_log_pool_close(pool);
     dbos_capture_close(capture);
     return NULL;
 }
@@ -116,8 +119,11 @@ static enum dbos_err apply(void *arg, const uint8_t *record, size_t size_bytes,
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
     (void)arg;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
-    *state_hash += (uint64_t)head.hash_delta;
+    struct dbos_record_scratch scratch;
+    dbos_record_scratch_init(&scratch, &alloc);
+    enum dbos_err err = dbos_record_open(record, size_bytes, &scratch, &head, &decoder, info);
+    *state_hash += (uint64_t)delta_of(head.position);
+    dbos_record_scratch_fini(&scratch);
     return err;
 }
 

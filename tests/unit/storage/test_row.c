@@ -23,12 +23,14 @@ enum { WIDE_COLUMNS = 9 };
 /* An allocator, an object store, a definition: what each test needs. */
 struct fixture {
     struct dbos_alloc alloc;
+    struct dbos_slab slab;
     struct dbos_objects *objects;
     struct dbos_table_def *def;
 };
 
 static void set_up(struct fixture *f, const struct test_table *table) {
     dbos_alloc_init(&f->alloc, "test", 0);
+    dbos_slab_init(&f->slab, &f->alloc);
     cr_assert_eq(dbos_objects_open(&f->alloc, 42, &f->objects), DBOS_OK);
     f->def = test_def(&f->alloc, table);
 }
@@ -37,6 +39,7 @@ static void tear_down(struct fixture *f) {
     dbos_table_def_unref(f->def);
     cr_assert_eq(dbos_objects_count(f->objects), 0);
     dbos_objects_close(f->objects);
+    dbos_slab_fini(&f->slab);
     dbos_alloc_fini(&f->alloc);
 }
 
@@ -99,17 +102,17 @@ Test(storage_row, what_is_made_is_read_back_and_decodes_to_the_same) {
         struct dbos_row *row, *again;
         struct dbos_errinfo info = {0};
         random_datums(&rng, f.def, large, room, datums);
-        cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, &info), DBOS_OK);
+        cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &row, &info), DBOS_OK);
         expect_columns(f.def, row, datums);
         cr_assert_eq(
-            dbos_row_decode(&f.alloc, f.def, &finder, row->payload, row->size_bytes, &again, &info),
+            dbos_row_decode(&f.slab, f.def, &finder, row->payload, row->size_bytes, &again, &info),
             DBOS_OK, "%s", info.message);
         expect_columns(f.def, again, datums);
         row->block = again->block = round;
         cr_assert_eq(dbos_row_hash(100, row), dbos_row_hash(100, again));
         cr_assert_neq(dbos_row_hash(101, row), dbos_row_hash(100, again));
-        dbos_row_give(&f.alloc, f.def, row);
-        dbos_row_give(&f.alloc, f.def, again);
+        dbos_row_give(&f.slab, f.def, row);
+        dbos_row_give(&f.slab, f.def, again);
     }
     tear_down(&f);
 }
@@ -125,9 +128,9 @@ Test(storage_row, a_large_value_exists_once_whoever_holds_it) {
     datums[7] = dbos_datum_int(DBOS_TYPE_INT4, 1);
     datums[2] = dbos_datum_bytes(DBOS_TYPE_TEXT, large_bytes(), 5000);
     datums[4] = dbos_datum_bytes(DBOS_TYPE_BYTEA, large_bytes(), 5000);
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &first, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &first, NULL), DBOS_OK);
     datums[2] = dbos_row_column(f.def, first, 2); /* as an UPDATE that keeps the value does */
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &second, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &second, NULL), DBOS_OK);
     cr_expect_eq(dbos_objects_count(f.objects), 1);
     cr_expect_eq(atomic_load(&dbos_row_objects(first)[0]->refs), 4);
     cr_expect(second->size_bytes < 200);
@@ -135,8 +138,8 @@ Test(storage_row, a_large_value_exists_once_whoever_holds_it) {
     struct dbos_datum bare = dbos_payload_column(f.def, second->payload, 4, &id);
     cr_expect_eq(id.size_bytes, 5000);
     cr_expect_null(bare.bytes.data);
-    dbos_row_give(&f.alloc, f.def, first);
-    dbos_row_give(&f.alloc, f.def, second);
+    dbos_row_give(&f.slab, f.def, first);
+    dbos_row_give(&f.slab, f.def, second);
     tear_down(&f);
 }
 
@@ -189,13 +192,13 @@ Test(storage_row, each_limit_is_an_error_with_its_text_and_leaves_nothing) {
             dbos_datum_int(DBOS_TYPE_BOOL, 1),
         };
         datums[4].is_null = cases[i].null;
-        cr_expect_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, &info), cases[i].err,
+        cr_expect_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &row, &info), cases[i].err,
                      "case %zu", i);
         cr_expect_str_eq(info.message, cases[i].message);
         cr_expect_str_eq(info.column, cases[i].column);
         cr_expect_eq(row == NULL, cases[i].err != DBOS_OK);
         cr_expect_eq(info.table[0] != '\0', cases[i].err != DBOS_OK && i != 4 && i != 6);
-        dbos_row_give(&f.alloc, f.def, row);
+        dbos_row_give(&f.slab, f.def, row);
     }
     tear_down(&f);
 }
@@ -215,13 +218,12 @@ static uint64_t read_all(struct fixture *f, const uint8_t *payload, size_t size)
         }
     }
     struct dbos_row *row;
-    if (has_objects ||
-        dbos_row_make(&f->alloc, f->objects, f->def, datums, &row, NULL) != DBOS_OK) {
+    if (has_objects || dbos_row_make(&f->slab, f->objects, f->def, datums, &row, NULL) != DBOS_OK) {
         return sum; /* a varchar may have become too long: that is not the payload's business */
     }
     cr_assert_eq(row->size_bytes, size);
     cr_assert_eq(memcmp(row->payload, payload, size), 0);
-    dbos_row_give(&f->alloc, f->def, row);
+    dbos_row_give(&f->slab, f->def, row);
     return sum;
 }
 
@@ -238,7 +240,7 @@ Test(storage_row, no_damaged_payload_is_read_past_its_end) {
         struct dbos_datum datums[WIDE_COLUMNS];
         struct dbos_row *row;
         random_datums(&rng, f.def, large, room, datums);
-        cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, NULL), DBOS_OK);
+        cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &row, NULL), DBOS_OK);
         size_t size = row->size_bytes;
         if (dbos_rng_below(&rng, 2) == 0) {
             size = dbos_rng_below(&rng, size + 1); /* cut */
@@ -259,7 +261,7 @@ Test(storage_row, no_damaged_payload_is_read_past_its_end) {
             cr_assert_eq(info.code, DBOS_ERR_CORRUPT);
         }
         dbos_give(&f.alloc, payload);
-        dbos_row_give(&f.alloc, f.def, row);
+        dbos_row_give(&f.slab, f.def, row);
     }
     cr_expect(accepted > 1000 && refused > 1000, "%u accepted, %u refused", accepted, refused);
     cr_expect_neq(sum, 0);
@@ -284,14 +286,14 @@ Test(storage_row, a_missing_large_value_is_corruption_that_names_the_column) {
         dbos_datum_null(DBOS_TYPE_BYTEA),
         dbos_datum_int(DBOS_TYPE_BOOL, 0),
     };
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &row, NULL), DBOS_OK);
     struct dbos_object_finder finder = {.find = find_nothing};
     cr_expect_eq(
-        dbos_row_decode(&f.alloc, f.def, &finder, row->payload, row->size_bytes, &again, &info),
+        dbos_row_decode(&f.slab, f.def, &finder, row->payload, row->size_bytes, &again, &info),
         DBOS_ERR_CORRUPT);
     cr_expect_null(again);
     cr_expect_str_eq(info.column, "y");
-    dbos_row_give(&f.alloc, f.def, row);
+    dbos_row_give(&f.slab, f.def, row);
     tear_down(&f);
 }
 
@@ -312,15 +314,15 @@ Test(storage_row, every_failed_allocation_leaves_nothing_behind) {
         struct dbos_row *row, *again = NULL;
         struct dbos_errinfo info = {0};
         atomic_store(&f.alloc.fail_countdown, failures + 1);
-        enum dbos_err err = dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, &info);
+        enum dbos_err err = dbos_row_make(&f.slab, f.objects, f.def, datums, &row, &info);
         if (err == DBOS_OK) {
-            err = dbos_row_decode(&f.alloc, f.def, &finder, row->payload, row->size_bytes, &again,
+            err = dbos_row_decode(&f.slab, f.def, &finder, row->payload, row->size_bytes, &again,
                                   &info);
         }
         done = atomic_load(&f.alloc.fail_countdown) > 0;
         cr_assert_eq(err, done ? DBOS_OK : DBOS_ERR_NOMEM);
-        dbos_row_give(&f.alloc, f.def, row);
-        dbos_row_give(&f.alloc, f.def, again);
+        dbos_row_give(&f.slab, f.def, row);
+        dbos_row_give(&f.slab, f.def, again);
         cr_assert_eq(dbos_objects_count(f.objects), 0);
         failures++;
         cr_assert_lt(failures, 100);
@@ -358,12 +360,12 @@ Test(storage_row, the_payload_has_exactly_the_bytes_of_the_format_page) {
         dbos_datum_int(DBOS_TYPE_BOOL, 1),      dbos_datum_null(DBOS_TYPE_TEXT),
         dbos_datum_int(DBOS_TYPE_INT2, 0x1234),
     };
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &row, NULL), DBOS_OK);
     cr_assert_eq(row->size_bytes, sizeof expected);
     cr_expect_arr_eq(row->payload, expected, sizeof expected);
     row->block = 1025;
     cr_expect_eq(dbos_row_hash(100, row), UINT64_C(0x448602f715eb62c1), "frozen: %llx",
                  (unsigned long long)dbos_row_hash(100, row));
-    dbos_row_give(&f.alloc, f.def, row);
+    dbos_row_give(&f.slab, f.def, row);
     tear_down(&f);
 }

@@ -92,7 +92,8 @@ static struct dbos_row *random_row(struct model *m) {
     struct dbos_datum datums[COLUMNS];
     struct dbos_row *row;
     random_datums(m, room, datums);
-    cr_assert_eq(dbos_row_make(&m->alloc, m->objects, m->def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(dbos_table_alloc(m->table), m->objects, m->def, datums, &row, NULL),
+                 DBOS_OK);
     return row;
 }
 
@@ -173,7 +174,7 @@ static bool try_insert(struct model *m, struct step *step) {
     if (err != DBOS_OK) {
         cr_assert_str_eq(info.constraint, forbidden);
         dbos_table_untake_block(m->table, row->block);
-        dbos_row_give(&m->alloc, m->def, row);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, row);
         return false;
     }
     m->live[m->count++] = row;
@@ -186,12 +187,14 @@ static bool try_replace(struct model *m, struct step *step) {
     struct dbos_row *old = m->live[at];
     struct dbos_row *fresh = random_row(m);
     if (dbos_rng_below(&m->rng, 3) == 0) { /* an update that keeps every key */
-        dbos_row_give(&m->alloc, m->def, fresh);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, fresh);
         struct dbos_datum datums[COLUMNS];
         for (uint32_t i = 0; i < COLUMNS; i++) {
             datums[i] = dbos_row_column(m->def, old, i);
         }
-        cr_assert_eq(dbos_row_make(&m->alloc, m->objects, m->def, datums, &fresh, NULL), DBOS_OK);
+        cr_assert_eq(
+            dbos_row_make(dbos_table_alloc(m->table), m->objects, m->def, datums, &fresh, NULL),
+            DBOS_OK);
     }
     fresh->block = old->block;
     const char *forbidden = forbidden_by(m, fresh, old);
@@ -200,7 +203,7 @@ static bool try_replace(struct model *m, struct step *step) {
     cr_assert_eq(err, forbidden == NULL ? DBOS_OK : DBOS_ERR_UNIQUE);
     if (err != DBOS_OK) {
         cr_assert_str_eq(info.constraint, forbidden);
-        dbos_row_give(&m->alloc, m->def, fresh);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, fresh);
         return false;
     }
     m->live[at] = fresh;
@@ -229,12 +232,12 @@ static void undo_step(struct model *m, const struct step *step) {
     if (step->old == NULL) {
         dbos_table_undo_insert(m->table, step->fresh);
         dbos_table_untake_block(m->table, step->fresh->block);
-        dbos_row_give(&m->alloc, m->def, step->fresh);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, step->fresh);
     } else if (step->fresh == NULL) {
         dbos_table_undo_remove(m->table, step->old);
     } else {
         dbos_table_undo_replace(m->table, step->old, step->fresh);
-        dbos_row_give(&m->alloc, m->def, step->fresh);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, step->fresh);
     }
 }
 
@@ -261,7 +264,7 @@ static void run_transaction(struct model *m, uint64_t insert_weight) {
         m->count = count_before;
     }
     for (uint32_t i = 0; i < step_count; i++) {
-        dbos_row_give(&m->alloc, m->def, steps[i].old);
+        dbos_row_give(dbos_table_alloc(m->table), m->def, steps[i].old);
     }
 }
 
@@ -444,10 +447,10 @@ Test(storage_table, a_failed_allocation_leaves_the_table_as_it_was) {
                 m.live[m.count++] = row;
             } else if (err == DBOS_OK) {
                 m.live[old->place] = row;
-                dbos_row_give(&m.alloc, m.def, old);
+                dbos_row_give(dbos_table_alloc(m.table), m.def, old);
             } else {
                 failed += err == DBOS_ERR_NOMEM;
-                dbos_row_give(&m.alloc, m.def, row);
+                dbos_row_give(dbos_table_alloc(m.table), m.def, row);
             }
             if (err == DBOS_ERR_NOMEM) {
                 expect_same_rows(&m);
@@ -498,7 +501,8 @@ static struct dbos_row *simple_row(struct model *m, int64_t id, const char *name
     };
     datums[1].is_null = name == NULL;
     struct dbos_row *row;
-    cr_assert_eq(dbos_row_make(&m->alloc, m->objects, m->def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(dbos_table_alloc(m->table), m->objects, m->def, datums, &row, NULL),
+                 DBOS_OK);
     row->block = dbos_table_take_block(m->table, 0);
     return row;
 }
@@ -529,7 +533,7 @@ Test(storage_table, a_duplicate_is_reported_in_the_words_of_postgresql) {
         cr_expect_str_eq(info.constraint, cases[i].constraint);
         cr_expect_str_eq(info.table, err == DBOS_OK ? "" : "simple");
         if (err != DBOS_OK) {
-            dbos_row_give(&m.alloc, m.def, row);
+            dbos_row_give(dbos_table_alloc(m.table), m.def, row);
         }
     }
     tear_down(&m);
@@ -599,6 +603,10 @@ Test(storage_table, a_large_table_stays_consistent_while_it_grows_and_is_emptied
         }
     }
     cr_assert_eq(dbos_table_row_count(m.table), 0);
+    uint64_t index_bytes = dbos_table_index_bytes(m.table, 0) + dbos_table_index_bytes(m.table, 1);
+    cr_expect_gt(dbos_table_index_bytes(m.table, 0), ROWS * 9ul);
+    cr_expect_gt(dbos_table_index_bytes(m.table, 1), ROWS * 16ul);
+    cr_expect_lt(index_bytes, atomic_load(&m.alloc.bytes));
     atomic_store(&m.alloc.fail_countdown, 1);
     for (uint32_t i = ROWS; i > 0; i--) { /* all of it is undone */
         dbos_table_undo_remove(m.table, rows[(uint64_t)(i - 1) * 7919 % ROWS]);
@@ -626,7 +634,7 @@ Test(storage_table, state_hash_depends_on_rows_and_not_on_their_order) {
     uint64_t before = dbos_table_state_hash(one.table);
     dbos_table_remove(one.table, row);
     cr_expect_eq(dbos_table_state_hash(one.table), before - dbos_row_hash(100, row));
-    dbos_row_give(&one.alloc, one.def, row);
+    dbos_row_give(dbos_table_alloc(one.table), one.def, row);
     tear_down(&one);
     tear_down(&two);
 }
@@ -642,7 +650,7 @@ Test(storage_table, an_index_can_be_added_taken_away_and_put_back) {
         struct dbos_row *row = simple_row(&m, i, "x", i);
         cr_assert_eq(dbos_table_insert(m.table, row, NULL), DBOS_OK);
     }
-    uint64_t held = atomic_load(&m.alloc.bytes);
+    uint64_t held = dbos_table_alloc(m.table)->live;
     bool done = false;
     int64_t n = 0;
     while (!done) { /* every failed allocation of the build */
@@ -650,7 +658,7 @@ Test(storage_table, an_index_can_be_added_taken_away_and_put_back) {
         enum dbos_err err = dbos_table_redefine(m.table, larger, NULL);
         done = atomic_load(&m.alloc.fail_countdown) > 0;
         cr_assert_eq(err, done ? DBOS_OK : DBOS_ERR_NOMEM);
-        cr_assert(done || atomic_load(&m.alloc.bytes) == held);
+        cr_assert(done || dbos_table_alloc(m.table)->live == held);
         cr_assert_eq(dbos_table_def_of(m.table), done ? larger : plain);
         cr_assert(dbos_table_consistent(m.table));
     }

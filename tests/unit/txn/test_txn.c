@@ -524,8 +524,11 @@ static char *records_text(const char *dir) {
         while ((record = dbos_batch_next(&batch, &cursor, &bytes)) != NULL) {
             struct dbos_record_head head;
             struct dbos_record_decoder decoder;
+            struct dbos_record_scratch scratch;
             struct dbos_event event;
-            cr_assert_eq(dbos_record_open(record, bytes, &head, &decoder, &info), DBOS_OK);
+            dbos_record_scratch_init(&scratch, &alloc);
+            cr_assert_eq(dbos_record_open(record, bytes, &scratch, &head, &decoder, &info),
+                         DBOS_OK);
             at += sprintf(at, "%llu flags %u outcome %u session %llu args %u\n",
                           (unsigned long long)head.position, head.flags, head.outcome,
                           (unsigned long long)head.session, head.argument_count);
@@ -536,6 +539,7 @@ static char *records_text(const char *dir) {
                               (unsigned long long)event.previous_position);
             }
             cr_assert(!decoder.failed);
+            dbos_record_scratch_fini(&scratch);
         }
     }
     dbos_log_reader_close(reader);
@@ -673,6 +677,7 @@ Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     struct dbos_rng again;
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
+    struct dbos_record_scratch scratch;
     struct dbos_batch batch;
     struct dbos_log_reader *reader = NULL;
     size_t cursor = 0;
@@ -684,6 +689,7 @@ Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     int64_t now = dbos_txn_now_us(node.txns[0]);
     uint64_t first = dbos_txn_random(node.txns[0]);
     uint64_t second = dbos_txn_random(node.txns[0]);
+    dbos_record_scratch_init(&scratch, &node.alloc);
     cr_assert_eq(insert(&node, node.txns[0], 100, 1, "x", 1), DBOS_OK);
     cr_expect_eq(dbos_txn_now_us(node.txns[0]), now);
     uint64_t position = commit_ok(&node, node.txns[0]);
@@ -695,7 +701,9 @@ Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     } while (batch.last_position < position);
     do {
         const uint8_t *record = dbos_batch_next(&batch, &cursor, &bytes);
-        cr_assert_eq(dbos_record_open(record, bytes, &head, &decoder, &node.info), DBOS_OK);
+        cr_assert_eq(dbos_record_open(record, bytes, &scratch, &head, &decoder, &node.info),
+                     DBOS_OK);
+        cr_expect_eq(head.has_seed, head.position == position, "only where one was drawn");
     } while (head.position < position);
     dbos_rng_init(&again, head.seed);
     cr_expect_eq(dbos_rng_next(&again), first);
@@ -783,7 +791,8 @@ Test(txn_txn, every_failed_take_aborts_without_a_trace) {
             dbos_log_wait(node.log, dbos_log_last_position(node.log));
             char *before = test_node_text(&node);
             struct dbos_alloc *failing =
-                which == 0 ? &node.alloc : dbos_table_alloc(dbos_store_table(node.store, 100, 0));
+                which == 0 ? &node.alloc
+                           : dbos_table_alloc(dbos_store_table(node.store, 100, 0))->alloc;
             uint64_t position = 0;
             begin(node.barrier);
             atomic_store(&failing->fail_countdown, n);

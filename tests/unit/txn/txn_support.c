@@ -33,9 +33,11 @@ static enum dbos_err sum_deltas(void *arg, const uint8_t *record, size_t size_by
                                 uint64_t *state_hash, struct dbos_errinfo *info) {
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
+    struct dbos_record_scratch scratch;
     struct dbos_event event;
     struct test_log *t = arg;
-    enum dbos_err err = dbos_record_open(record, size_bytes, &head, &decoder, info);
+    dbos_record_scratch_init(&scratch, &t->alloc);
+    enum dbos_err err = dbos_record_open(record, size_bytes, &scratch, &head, &decoder, info);
     if (err != DBOS_OK) {
         return err;
     }
@@ -47,13 +49,15 @@ static enum dbos_err sum_deltas(void *arg, const uint8_t *record, size_t size_by
             memcpy(&id, event.low.data, sizeof id);
             struct dbos_object *object = dbos_log_load_object(t->log, &id);
             if (object == NULL) {
+                dbos_record_scratch_fini(&scratch);
                 return dbos_fail(info, DBOS_ERR_CORRUPT, "an object is missing");
             }
             dbos_object_unref(object);
         }
     }
-    *state_hash += (uint64_t)head.hash_delta;
-    return decoder.failed ? DBOS_ERR_CORRUPT : DBOS_OK;
+    dbos_record_scratch_fini(&scratch);
+    *state_hash += (uint64_t)test_hash_delta(head.position);
+    return dbos_record_end(&decoder, info);
 }
 
 static void close_parts(struct test_log *t) {
