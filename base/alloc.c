@@ -116,7 +116,7 @@ void dbos_arena_init(struct dbos_arena *arena, struct dbos_alloc *alloc, size_t 
 static void give_chunks(struct dbos_arena *arena, struct dbos_arena_chunk *chunk) {
     while (chunk != NULL) {
         struct dbos_arena_chunk *next = chunk->next;
-        DBOS_UNPOISON(chunk->data, chunk->size_bytes);
+        dbos_unpoison(chunk->data, chunk->size_bytes);
         dbos_give(arena->alloc, chunk);
         chunk = next;
     }
@@ -133,7 +133,7 @@ static void enter_chunk(struct dbos_arena *arena, struct dbos_arena_chunk *chunk
     arena->current = chunk;
     arena->next = chunk->data;
     arena->end = chunk->data + chunk->size_bytes;
-    DBOS_POISON(chunk->data, chunk->size_bytes);
+    dbos_poison(chunk->data, chunk->size_bytes);
 }
 
 void dbos_arena_reset(struct dbos_arena *arena) {
@@ -180,7 +180,7 @@ void *dbos_arena_take(struct dbos_arena *arena, size_t size_bytes) {
     void *block = arena->next;
     arena->next += rounded;
     arena->used_bytes += rounded;
-    DBOS_UNPOISON(block, size_bytes);
+    dbos_unpoison(block, size_bytes);
     return block;
 }
 

@@ -138,7 +138,7 @@ static struct dbos_slab_region *add_region(struct dbos_slab *slab) {
     __lsan_register_root_region(region,
                                 REGION_BYTES); /* cells may hold the only pointer to blocks */
 #endif
-    DBOS_POISON((uint8_t *)region + HEAD_BYTES, REGION_BYTES - HEAD_BYTES);
+    dbos_poison((uint8_t *)region + HEAD_BYTES, REGION_BYTES - HEAD_BYTES);
     link_region(slab, region);
     if (!huge) {
         slab->first = region;
@@ -152,7 +152,7 @@ static void drop_region(struct dbos_slab *slab, struct dbos_slab_region *region)
 #ifdef DBOS_ASAN
     __lsan_unregister_root_region(region, REGION_BYTES);
 #endif
-    DBOS_UNPOISON(region, REGION_BYTES);
+    dbos_unpoison(region, REGION_BYTES);
     (void)munmap(region, REGION_BYTES);
 }
 
@@ -288,9 +288,9 @@ static bool is_large(size_t size_bytes) { return size_bytes > DBOS_SLAB_CELL_MAX
 static void *pop_cell(struct dbos_slab *slab, struct dbos_slab_page *page) {
     void *cell = page->free;
     if (cell != NULL) {
-        DBOS_UNPOISON(cell, sizeof(void *));
+        dbos_unpoison(cell, sizeof(void *));
         memcpy(&page->free, cell, sizeof page->free);
-        DBOS_POISON(cell, sizeof(void *));
+        dbos_poison(cell, sizeof(void *));
     } else {
         if (page->fresh + page->cell_bytes > page->charged && !charge_page(slab, page)) {
             return NULL;
@@ -320,7 +320,7 @@ void *dbos_slab_take(struct dbos_slab *slab, size_t size_bytes) {
     }
     void *cell = pop_cell(slab, page);
     if (cell != NULL) {
-        DBOS_UNPOISON(cell, size_bytes);
+        dbos_unpoison(cell, size_bytes);
     }
     return cell;
 }
@@ -347,9 +347,9 @@ void dbos_slab_give(struct dbos_slab *slab, void *block, size_t size_bytes) {
     DBOS_CHECK(page->cell_bytes == class_bytes(class_of(size_bytes + DBOS_RED_ZONE)));
     DBOS_CHECK(page->live != 0);
     bool was_full = page_is_full(page);
-    DBOS_UNPOISON(block, sizeof(void *));
+    dbos_unpoison(block, sizeof(void *));
     memcpy(block, &page->free, sizeof page->free);
-    DBOS_POISON(block, page->cell_bytes);
+    dbos_poison(block, page->cell_bytes);
     page->free = block;
     page->live--;
     slab->live--;

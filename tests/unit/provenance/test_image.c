@@ -28,6 +28,7 @@ enum { WIDE_COLUMNS = 9, ARGUMENTS = 18, LONG_BYTES = 300 };
 
 struct fixture {
     struct dbos_alloc alloc;
+    struct dbos_slab slab; /* of the rows */
     struct dbos_objects *objects;
     struct dbos_table_def *def;
     struct dbos_rng rng;
@@ -37,6 +38,7 @@ struct fixture {
 
 static void set_up(struct fixture *f) {
     dbos_alloc_init(&f->alloc, "test", 0);
+    dbos_slab_init(&f->slab, &f->alloc);
     dbos_rng_init(&f->rng, 7);
     memset(f->long_text, 'x', sizeof f->long_text);
     cr_assert_eq(dbos_objects_open(&f->alloc, 42, &f->objects), DBOS_OK);
@@ -46,6 +48,7 @@ static void set_up(struct fixture *f) {
 static void tear_down(struct fixture *f) {
     dbos_table_def_unref(f->def);
     dbos_objects_close(f->objects);
+    dbos_slab_fini(&f->slab);
     dbos_alloc_fini(&f->alloc);
 }
 
@@ -76,7 +79,7 @@ static struct dbos_row *random_row(struct fixture *f, const struct dbos_datum *a
             datums[i] = random_value(f, i, f->room[i], arguments);
         }
     }
-    cr_assert_eq(dbos_row_make(&f->alloc, f->objects, f->def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f->slab, f->objects, f->def, datums, &row, NULL), DBOS_OK);
     return row;
 }
 
@@ -133,8 +136,8 @@ Test(provenance_image, rows_come_back_byte_for_byte) {
         struct dbos_row *after = random_row(&f, argument_datums, datums, true);
         round_trip(&arguments, f.def, payload_of(before), none);
         round_trip(&arguments, f.def, payload_of(after), payload_of(before));
-        dbos_row_give(&f.alloc, f.def, before);
-        dbos_row_give(&f.alloc, f.def, after);
+        dbos_row_give(&f.slab, f.def, before);
+        dbos_row_give(&f.slab, f.def, after);
     }
     tear_down(&f);
 }
@@ -176,16 +179,16 @@ Test(provenance_image, what_is_known_already_takes_a_byte) {
     dbos_image_note_argument(&arguments, &datums[2]);
     struct dbos_row *before = NULL;
     struct dbos_row *after = NULL;
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &before, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &before, NULL), DBOS_OK);
     /* Size 2, null bits 3, a 1, zeroes 1, h 1, i and ends 1 + 3 × 3, the text 1. */
     cr_expect_leq(round_trip(&arguments, f.def, payload_of(before), none), 22);
     cr_expect_leq(round_trip(&arguments, f.def, payload_of(before), payload_of(before)), 5);
     arguments.count = 0;
     datums[6] = dbos_datum_bytes(DBOS_TYPE_VARCHAR, "v", 1);
-    cr_assert_eq(dbos_row_make(&f.alloc, f.objects, f.def, datums, &after, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f.slab, f.objects, f.def, datums, &after, NULL), DBOS_OK);
     cr_expect_leq(round_trip(&arguments, f.def, payload_of(after), payload_of(before)), 24);
-    dbos_row_give(&f.alloc, f.def, before);
-    dbos_row_give(&f.alloc, f.def, after);
+    dbos_row_give(&f.slab, f.def, before);
+    dbos_row_give(&f.slab, f.def, after);
     tear_down(&f);
 }
 
@@ -221,7 +224,7 @@ static struct dbos_row *row_at(struct fixture *f, const struct dbos_table_def *d
     struct dbos_row *row = NULL;
     struct dbos_datum datums[2] = {dbos_datum_int(DBOS_TYPE_INT8, phone),
                                    dbos_datum_int(DBOS_TYPE_INT4, number)};
-    cr_assert_eq(dbos_row_make(&f->alloc, f->objects, def, datums, &row, NULL), DBOS_OK);
+    cr_assert_eq(dbos_row_make(&f->slab, f->objects, def, datums, &row, NULL), DBOS_OK);
     row->block = counter * DBOS_BLOCK_STEP + SLOT;
     row->position = HOUR_POSITION - 1000;
     return row;
@@ -258,9 +261,9 @@ static void capture_vote(struct fixture *f, struct dbos_capture *capture,
         dbos_capture_update(capture, tables->phones, old, fresh);
     }
     dbos_capture_egress(capture, 1, 15, UINT64_C(0x1122334455667788));
-    dbos_row_give(&f->alloc, tables->votes, vote);
-    dbos_row_give(&f->alloc, tables->phones, old);
-    dbos_row_give(&f->alloc, tables->phones, fresh);
+    dbos_row_give(&f->slab, tables->votes, vote);
+    dbos_row_give(&f->slab, tables->phones, old);
+    dbos_row_give(&f->slab, tables->phones, fresh);
 }
 
 static size_t finish(struct dbos_capture *capture, const struct dbos_buf *arguments) {
