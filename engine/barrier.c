@@ -101,7 +101,9 @@ static bool has_more(struct dbos_barrier *barrier) {
  * its request now, or the submitter sees `requested` down and calls the partitions itself. */
 static void lead(struct dbos_engine *engine) {
     struct dbos_barrier *barrier = &engine->barrier;
-    if (run_queued(engine) && !has_more(barrier)) {
+    bool is_empty = run_queued(engine);
+    dbos_meter_rest(&engine->meters[engine->partition_count], engine->env);
+    if (is_empty && !has_more(barrier)) {
         atomic_store(&barrier->requested, 0);
         if (!has_more(barrier) || atomic_exchange(&barrier->requested, 1) != 0) {
             release(barrier);

@@ -89,6 +89,14 @@ static enum dbos_err open_partitions(struct dbos_engine *engine, struct dbos_err
         }
     }
     dbos_barrier_init(&engine->barrier);
+    engine->meters =
+        dbos_take_zero(engine->alloc, (engine->partition_count + 1) * sizeof *engine->meters);
+    if (engine->meters == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the partitions");
+    }
+    for (uint32_t i = 0; i <= engine->partition_count; i++) {
+        dbos_meter_init(&engine->meters[i], engine->alloc);
+    }
     return open_txn(engine, DBOS_PARTITION_ALL, &engine->barrier.txn, info);
 }
 
@@ -101,7 +109,7 @@ static enum dbos_err open_log(struct dbos_engine *engine, struct dbos_errinfo *i
     if (err != DBOS_OK) {
         return err;
     }
-    if (dbos_objects_open(&engine->storage_alloc, seed, &engine->objects) != DBOS_OK ||
+    if (dbos_objects_open(&engine->objects_alloc, seed, &engine->objects) != DBOS_OK ||
         dbos_store_open(&engine->storage_alloc, engine->objects, engine->partition_count,
                         &engine->store) != DBOS_OK) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the tables");
@@ -160,9 +168,12 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     (void)snprintf(engine->program_dir, sizeof engine->program_dir, "%s", options->program_dir);
     engine->partition_count = options->partitions == 0 ? default_partitions() : options->partitions;
     dbos_alloc_init(&engine->storage_alloc, "storage", 0);
+    dbos_alloc_init(&engine->objects_alloc, "objects", 0);
     dbos_alloc_init(&engine->session_alloc, "sessions", 0);
     dbos_alloc_init(&engine->log_alloc, "log", 0);
     dbos_alloc_init(&engine->procs_alloc, "procedures", 0);
+    engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
+    dbos_session_list_init(&engine->sessions);
     (void)pthread_mutex_init(&engine->clock_lock, NULL);
     enum dbos_err err = open_parts(engine, info);
     if (err != DBOS_OK) {
@@ -199,11 +210,17 @@ void dbos_engine_close(struct dbos_engine *engine) {
     if (engine->objects != NULL) {
         dbos_objects_close(engine->objects);
     }
+    for (uint32_t i = 0; engine->meters != NULL && i <= engine->partition_count; i++) {
+        dbos_meter_fini(&engine->meters[i]);
+    }
+    dbos_give(engine->alloc, engine->meters);
     dbos_give(engine->alloc, engine->partitions);
     dbos_alloc_fini(&engine->procs_alloc);
     dbos_alloc_fini(&engine->log_alloc);
     dbos_alloc_fini(&engine->session_alloc);
+    dbos_alloc_fini(&engine->objects_alloc);
     dbos_alloc_fini(&engine->storage_alloc);
+    dbos_session_list_fini(&engine->sessions);
     (void)pthread_mutex_destroy(&engine->clock_lock);
     dbos_give(engine->alloc, engine);
 }
@@ -284,6 +301,14 @@ uint64_t dbos_engine_catalog_version(struct dbos_engine *engine) {
 uint64_t dbos_engine_definitions_gate(const struct dbos_engine *engine) {
     bool waits = engine->options.durability != DBOS_DURABILITY_ASYNC;
     return waits ? dbos_log_barrier_position(engine->log) : 0;
+}
+
+struct dbos_session_list *dbos_engine_sessions(struct dbos_engine *engine) {
+    return &engine->sessions;
+}
+
+struct dbos_histogram *dbos_engine_request_times(struct dbos_engine *engine) {
+    return &engine->request_times;
 }
 
 uint64_t dbos_engine_take_session_id(struct dbos_engine *engine) {
@@ -389,8 +414,10 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
         dbos_archive_service_submit(engine->archive, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {
+        dbos_meter_submitted(&engine->meters[engine->partition_count]);
         dbos_barrier_submit(engine, request);
     } else {
+        dbos_meter_submitted(&engine->meters[request->partition]);
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
 }

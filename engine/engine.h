@@ -9,6 +9,8 @@
 #include "engine/request.h"
 
 struct dbos_engine;
+struct dbos_histogram;
+struct dbos_session_list;
 
 enum dbos_provenance_reads {
     DBOS_READS_RELAXED, /* a read is answered before its own record is durable */
@@ -57,6 +59,10 @@ uint64_t dbos_engine_catalog_version(struct dbos_engine *engine);
 /* What tells a client of that catalogue, errors too, must wait for this position (decision 3).
  * 0 = nothing to wait for. */
 uint64_t dbos_engine_definitions_gate(const struct dbos_engine *engine);
+/* What the front door counts for dbos.sessions and dbos.latency: the sessions that there are, and
+ * the nanoseconds from a request's arrival to its reply (one writer: the net thread). */
+struct dbos_session_list *dbos_engine_sessions(struct dbos_engine *engine);
+struct dbos_histogram *dbos_engine_request_times(struct dbos_engine *engine);
 /* Sessions are numbered over the life of the database. */
 uint64_t dbos_engine_take_session_id(struct dbos_engine *engine);
 

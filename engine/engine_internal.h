@@ -14,6 +14,9 @@
 #include <pthread.h>
 
 #include "engine/engine.h"
+#include "engine/meter.h"
+#include "engine/session_list.h"
+#include "engine/views.h"
 
 struct dbos_dispatcher;
 struct dbos_archive_service;
@@ -45,7 +48,8 @@ struct dbos_barrier {
 
 struct dbos_engine {
     struct dbos_alloc *alloc;        /* of the owner */
-    struct dbos_alloc storage_alloc; /* tables, objects, catalogue */
+    struct dbos_alloc storage_alloc; /* catalogue, transactions; tables have their own */
+    struct dbos_alloc objects_alloc;
     struct dbos_alloc session_alloc; /* sessions, requests, replies, plans */
     struct dbos_alloc log_alloc;
     struct dbos_alloc procs_alloc;
@@ -69,6 +73,10 @@ struct dbos_engine {
     void (*on_durable)(void *arg);
     void *on_durable_arg;
     struct dbos_recovery recovery; /* what start-up found */
+    struct dbos_views views;       /* who makes the rows of system views: this engine */
+    struct dbos_meter *meters;     /* of each partition, and behind them the barrier's */
+    struct dbos_session_list sessions;
+    struct dbos_histogram request_times; /* from arrival to reply, in ns; by the net thread */
     bool log_started;
 };
 

@@ -15,6 +15,7 @@ struct execution {
     struct dbos_run run;
     uint64_t limit_us; /* given up after so long; 0 = no limit */
     uint64_t start_ns;
+    uint64_t end_ns; /* 0 = not known */
     uint32_t polls;
     bool did_ddl;
     bool did_write; /* a statement that is not read-only ran */
@@ -56,6 +57,7 @@ static void init_run(struct execution *x) {
         .user = request->session->user,
         .cancel = &request->cancel,
         .env = env,
+        .views = &x->engine->views,
         .polls = &x->polls,
     };
 }
@@ -84,7 +86,8 @@ static bool note_time(struct execution *x) {
     if (!asks) {
         return true;
     }
-    uint64_t us = (x->engine->env->ops->mono_ns(x->engine->env) - x->start_ns) / 1000;
+    x->end_ns = x->engine->env->ops->mono_ns(x->engine->env);
+    uint64_t us = (x->end_ns - x->start_ns) / 1000;
     for (uint32_t i = 0; i < request->statement_count; i++) {
         dbos_plan_note_time(request->statements[i].plan, us);
     }
@@ -378,45 +381,62 @@ static void give_up(struct execution *x, size_t reply_start) {
     x->request->reply.size_bytes = reply_start;
 }
 
-bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
-                      struct dbos_request *request, uint64_t limit_us) {
-    struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
+static bool run_transaction(struct execution *x) {
+    struct dbos_txn *txn = x->txn;
+    struct dbos_request *request = x->request;
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
     uint64_t position = 0;
-    init_run(&x);
-    uint64_t start_ns = wait_for_log(&x);
-    describe_call(&x, &call);
+    init_run(x);
+    uint64_t start_ns = wait_for_log(x);
+    describe_call(x, &call);
     call.start_ns = start_ns;
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;
     bool replayed = false;
-    enum dbos_err err = dbos_idempotency_begin(&x.run, request, &replayed, &request->error);
+    enum dbos_err err = dbos_idempotency_begin(&x->run, request, &replayed, &request->error);
     if (err == DBOS_OK && !replayed) {
-        err = run_body(&x, &request->error);
+        err = run_body(x, &request->error);
         if (err == DBOS_OK) {
-            err = dbos_idempotency_end(&x.run, request, reply_start, &request->error);
+            err = dbos_idempotency_end(&x->run, request, reply_start, &request->error);
         }
     }
-    if (!note_time(&x)) {
-        give_up(&x, reply_start);
+    if (!note_time(x)) {
+        give_up(x, reply_start);
         return false;
     }
     if (err == DBOS_OK) {
         uint64_t seen = dbos_txn_seen_position(txn);
-        x.did_write = x.did_write || dbos_txn_has_writes(txn);
+        x->did_write = x->did_write || dbos_txn_has_writes(txn);
         struct dbos_outbox_batch tasks;
         err = dbos_txn_commit(txn, &position, &request->error);
         if (err == DBOS_OK) {
-            finish_ddl(&x, true);
+            finish_ddl(x, true);
             dbos_outbox_take(txn, &tasks);
             if (tasks.task_count != 0 || tasks.piece_count != 0) {
-                dbos_dispatcher_committed(engine->dispatcher, &tasks, position);
+                dbos_dispatcher_committed(x->engine->dispatcher, &tasks, position);
             }
-            set_gate(&x, position, seen);
+            set_gate(x, position, seen);
             return true;
         }
     }
-    fail_request(&x, err, reply_start);
+    fail_request(x, err, reply_start);
+    return true;
+}
+
+bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
+                      struct dbos_request *request, uint64_t limit_us) {
+    struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
+    uint32_t partition = dbos_txn_partition(txn);
+    struct dbos_meter *meter =
+        &engine->meters[partition == DBOS_PARTITION_ALL ? engine->partition_count : partition];
+    if (limit_us != 0) { /* it did not come by a queue */
+        dbos_meter_submitted(meter);
+    }
+    if (!run_transaction(&x)) {
+        dbos_meter_gave_up(meter);
+        return false;
+    }
+    dbos_meter_note(meter, request, x.start_ns, x.end_ns);
     return true;
 }

@@ -76,6 +76,7 @@ struct dbos_net {
     bool wants_uring;   /* nobody asked for poll() */
     bool is_drained;    /* draining has been noticed */
     uint64_t durable;
+    uint64_t looked_ns; /* when the clock was looked at last */
     uint64_t ticked_ns;
     _Atomic uint32_t draining;
     _Atomic uint32_t stopping;
@@ -321,6 +322,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
         .pool = net->pool,
         .address = peer,
         .owner = connection,
+        .now_ns = &net->looked_ns,
         .on_done = request_done,
         .admit = admit,
         .cancel = cancel,
@@ -397,6 +399,9 @@ static void exchange(struct connection *connection) {
         bool was_wanted = dbos_session_wants_input(connection->session);
         size_t used = feed(connection);
         flush(connection);
+        dbos_session_note_buffered(connection->session, connection->in.capacity_bytes +
+                                                            connection->out.capacity_bytes +
+                                                            connection->sending.capacity_bytes);
         if (connection->is_closing || !dbos_session_wants_input(connection->session) ||
             (was_wanted && used == 0)) {
             return;
@@ -486,6 +491,7 @@ static void notice_drain(struct dbos_net *net) {
 
 static void tick(struct dbos_net *net) {
     uint64_t now = now_ns(net);
+    net->looked_ns = now;
     if (now - net->ticked_ns < (uint64_t)TICK_US * 1000) {
         return;
     }
@@ -535,9 +541,11 @@ static bool is_alone(struct dbos_net *net) {
 
 /* A request that was run here has ended when it was submitted. */
 static void serve_all(struct dbos_net *net) {
-    do {
+    serve_dirty(net);
+    while (take_done(net)) {
+        net->looked_ns = now_ns(net); /* it has taken its time */
         serve_dirty(net);
-    } while (take_done(net));
+    }
 }
 
 static void settle(struct dbos_net *net) {
@@ -546,6 +554,7 @@ static void settle(struct dbos_net *net) {
     }
     dbos_queue_end_sleep(&net->done); /* it may have told this thread, which looks now */
     if (take_durable(net)) {
+        net->looked_ns = now_ns(net);
         serve_all(net);
         (void)dbos_submitter_settle(&net->submitter, false);
     }

@@ -39,6 +39,7 @@ static struct dbos_queue_node *rest(struct dbos_partition *partition) {
     struct dbos_log *log = partition->engine->log;
     struct dbos_queue_node *node = NULL;
     dbos_log_producer_rests(log);
+    dbos_meter_rest(&partition->engine->meters[partition->index], partition->engine->env);
     while (node == NULL) {
         node = dbos_queue_wait_turn(&partition->queue, &partition->turn, IDLE_WAIT_US);
     }
@@ -48,6 +49,7 @@ static struct dbos_queue_node *rest(struct dbos_partition *partition) {
 
 static void park(struct dbos_partition *partition) {
     dbos_log_producer_rests(partition->engine->log);
+    dbos_meter_rest(&partition->engine->meters[partition->index], partition->engine->env);
     dbos_barrier_arrive(partition->engine);
     dbos_log_producer_works(partition->engine->log);
 }

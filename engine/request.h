@@ -50,7 +50,8 @@ struct dbos_request {
 
     const char *idempotency_key; /* NULL = none */
     uint64_t timeout_us;         /* statement_timeout; 0 = none */
-    _Atomic uint32_t cancel;     /* set to 1 by a CancelRequest, any thread */
+    uint64_t arrived_ns;     /* mono_ns when it came, as far as its thread knows; 0 = not known */
+    _Atomic uint32_t cancel; /* set to 1 by a CancelRequest, any thread */
     _Atomic uint32_t is_awaited; /* 1 = the session waits for on_done, not just for the reply */
     _Atomic(struct dbos_request *) then; /* see dbos_engine_submit_after() */
 

@@ -42,6 +42,7 @@ void dbos_session_close(struct dbos_session *session) {
     dbos_session_drop_portals(session);
     dbos_session_drop_units(session);
     dbos_session_drop_statements(session);
+    dbos_session_list_remove(dbos_engine_sessions(session->options.engine), &session->entry);
     dbos_identity_unref(session->alloc, session->identity);
     dbos_buf_fini(&session->lost);
     dbos_buf_fini(&session->notices);
@@ -52,6 +53,10 @@ void dbos_session_close(struct dbos_session *session) {
  */
 
 void *dbos_session_owner(struct dbos_session *session) { return session->options.owner; }
+void dbos_session_note_buffered(struct dbos_session *session, size_t bytes) {
+    atomic_store_explicit(&session->entry.buffered_bytes, bytes, memory_order_relaxed);
+}
+
 size_t dbos_session_needs(const struct dbos_session *session) { return session->needed_bytes; }
 uint32_t dbos_session_in_flight(const struct dbos_session *session) { return session->in_flight; }
 

@@ -33,6 +33,8 @@ struct dbos_session_options {
     struct dbos_session_pool *pool;
     const char *address; /* of the client; copied */
     void *owner;
+    /* mono_ns of the last time when its owner looked; NULL = times of requests are not kept. */
+    const uint64_t *now_ns;
     /* Called by any thread when a request has ended: bring it to dbos_session_done(). */
     void (*on_done)(struct dbos_request *request);
     /* May one more session begin? (53300 otherwise) */
@@ -75,6 +77,8 @@ bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_
 void dbos_session_cancel_all(struct dbos_session *session);
 /* The client has gone: cancel nothing, but take no more input and drop all replies. */
 void dbos_session_abandon(struct dbos_session *session);
+/* What the connection has taken for input and output, for dbos.sessions. */
+void dbos_session_note_buffered(struct dbos_session *session, size_t bytes);
 void *dbos_session_owner(struct dbos_session *session);
 
 #endif /* DBOS_ENGINE_SESSION_H */

@@ -4,7 +4,9 @@
 #ifndef DBOS_ENGINE_SESSION_INTERNAL_H
 #define DBOS_ENGINE_SESSION_INTERNAL_H
 
+#include "base/histogram.h"
 #include "engine/session.h"
+#include "engine/session_list.h"
 #include "engine/settings.h"
 #include "engine/wire.h"
 
@@ -120,6 +122,7 @@ struct dbos_session {
     struct dbos_settings settings;
     struct dbos_buf notices; /* of the start-up */
     struct dbos_identity *identity;
+    struct dbos_session_entry entry;
 
     struct dbos_unit *first;
     struct dbos_unit *last;

@@ -226,6 +226,9 @@ enum dbos_err dbos_session_identify(struct dbos_session *session) {
                                                 .application = copies[2]};
     dbos_identity_unref(session->alloc, session->identity);
     session->identity = identity;
+    struct dbos_env *env = dbos_engine_env(session->options.engine);
+    dbos_session_list_set(dbos_engine_sessions(session->options.engine), &session->entry,
+                          &identity->info, env->ops->wall_us(env));
     return DBOS_OK;
 }
 
@@ -266,10 +269,15 @@ static void submit_in_order(struct dbos_session *session, struct dbos_execution 
     }
 }
 
+static void note_in_flight(struct dbos_session *session, uint32_t count) {
+    session->in_flight = count;
+    atomic_store_explicit(&session->entry.in_flight, count, memory_order_relaxed);
+}
+
 static void fly(struct dbos_session *session, struct dbos_execution *execution,
                 uint32_t partition) {
     session->is_held = session->is_held || execution->request.is_ddl;
-    session->in_flight++;
+    note_in_flight(session, session->in_flight + 1);
     execution->refs++;
     execution->previous = NULL;
     execution->next = session->flying;
@@ -283,7 +291,7 @@ static void fly(struct dbos_session *session, struct dbos_execution *execution,
 
 static void land(struct dbos_session *session, struct dbos_execution *execution) {
     DBOS_CHECK(session->in_flight > 0);
-    session->in_flight--;
+    note_in_flight(session, session->in_flight - 1);
     session->newest = session->newest == execution ? NULL : session->newest;
     if (execution->next != NULL) {
         execution->next->previous = execution->previous;
@@ -340,6 +348,8 @@ static enum dbos_err fill_in(struct dbos_session *session, struct dbos_execution
     enum dbos_err err = DBOS_OK;
     request->session = &execution->identity->info;
     request->number = ++session->next_number;
+    atomic_store_explicit(&session->entry.statements, request->number, memory_order_relaxed);
+    request->arrived_ns = session->options.now_ns == NULL ? 0 : *session->options.now_ns;
     request->on_done = session->options.on_done;
     request->owner = session;
     request->timeout_us =

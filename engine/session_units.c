@@ -220,6 +220,16 @@ static void put_part(struct dbos_session *session, const struct dbos_unit *unit,
     }
 }
 
+/* Once for each request, when the first of its reply leaves. */
+static void measure(struct dbos_session *session, struct dbos_request *request) {
+    if (request->arrived_ns != 0) {
+        uint64_t now_ns = *session->options.now_ns;
+        dbos_histogram_add(dbos_engine_request_times(session->options.engine),
+                           now_ns > request->arrived_ns ? now_ns - request->arrived_ns : 0);
+        request->arrived_ns = 0;
+    }
+}
+
 static bool may_leave(const struct dbos_execution *execution, uint64_t durable) {
     return execution->is_done && execution->request.gate_position <= durable;
 }
@@ -245,6 +255,7 @@ void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct
             }
             out->failed = out->failed || execution->request.reply.failed;
             put_part(session, unit, out);
+            measure(session, &execution->request);
         }
         pop_unit(session);
     }

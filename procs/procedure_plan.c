@@ -47,7 +47,6 @@ static enum dbos_err check_kind(enum dbos_statement_kind kind, struct dbos_errin
     case DBOS_STATEMENT_SHOW:
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "SET and SHOW are not for procedures");
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED,
                          "provenance and system views cannot be read inside a procedure");
     case DBOS_STATEMENT_EMPTY:

@@ -536,3 +536,24 @@ void dbos_store_each_memory(struct dbos_store *store,
         each(arg, entry->name, atomic_load(&entry->alloc.bytes), rows);
     }
 }
+
+void dbos_store_each_table(struct dbos_store *store,
+                           void (*each)(void *arg, const struct dbos_table_facts *facts),
+                           void *arg) {
+    for (uint32_t i = 0; i < store->table_capacity; i++) {
+        const struct dbos_store_table *entry = store->tables[i];
+        if (entry == NULL) {
+            continue;
+        }
+        struct dbos_table_facts facts = {.def = entry->def,
+                                         .parts = entry->part_count,
+                                         .bytes = atomic_load(&entry->alloc.bytes)};
+        for (uint32_t j = 0; j < entry->part_count; j++) {
+            facts.rows += dbos_table_row_count(entry->parts[j]);
+            for (uint32_t k = 0; k < entry->def->index_count; k++) {
+                facts.index_bytes[k] += dbos_table_index_bytes(entry->parts[j], k);
+            }
+        }
+        each(arg, &facts);
+    }
+}

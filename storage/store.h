@@ -81,4 +81,17 @@ void dbos_store_each_memory(struct dbos_store *store,
                                          uint64_t rows),
                             void *arg);
 
+/* What a table holds, its indexes apart. By a partition thread in a request, or the barrier: no
+ * table comes or goes meanwhile. The figures go on changing in other partitions. */
+struct dbos_table_facts {
+    const struct dbos_table_def *def; /* borrowed */
+    uint32_t parts;
+    uint64_t rows;
+    uint64_t bytes; /* indexes included */
+    uint64_t index_bytes[DBOS_INDEXES_MAX];
+};
+void dbos_store_each_table(struct dbos_store *store,
+                           void (*each)(void *arg, const struct dbos_table_facts *facts),
+                           void *arg);
+
 #endif /* DBOS_STORAGE_STORE_H */

@@ -24,9 +24,9 @@ struct dbos_table {
     struct dbos_row ***chunks;
     uint32_t chunk_count;
     uint32_t chunk_capacity;
-    uint64_t row_count;
-    uint64_t row_count_max;    /* ever: what a new index must have nodes for, so that undo fits */
-    struct dbos_blocks blocks; /* block -> place in the directory */
+    _Atomic uint64_t row_count; /* written by one thread; anyone may look */
+    uint64_t row_count_max;     /* ever: what a new index must have nodes for, so that undo fits */
+    struct dbos_blocks blocks;  /* block -> place in the directory */
     struct dbos_table_index *indexes; /* as def->indexes */
     uint64_t next_counters[DBOS_SLOTS];
 };

@@ -1,6 +1,7 @@
 /* dbosctl: the operator's tool.
  *
  *   dbosctl [-h host] [-p port] [-U user] status
+ *   dbosctl [-h host] [-p port] [-U user] top [--interval SECONDS] [--once]
  *   dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql 'CREATE … AS :module, …'
  *   dbosctl module check FILE.so …
  *   dbosctl verify DATA_DIR
@@ -10,11 +11,13 @@
  * Thread: one. Memory: one allocator, balanced at the end. */
 #include <libpq-fe.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/env.h"
 #include "base/hash.h"
 #include "procs/module.h"
+#include "tools/dbosctl_top.h"
 #include "tools/dbosctl_verify.h"
 
 enum { CHUNK_BYTES = 1048576, EXIT_NO = 1, EXIT_USAGE = 2 };
@@ -26,11 +29,14 @@ struct options {
     int count; /* of what is not an option */
     const char *words[16];
     const char *sql;
+    const char *interval;
+    bool once;
 };
 
 static int usage(void) {
     (void)fprintf(stderr,
                   "usage: dbosctl [-h host] [-p port] [-U user] status\n"
+                  "       dbosctl [-h host] [-p port] [-U user] top [--interval SECONDS] [--once]\n"
                   "       dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql "
                   "'CREATE PROCEDURE ... LANGUAGE c AS :module, ''symbol'''\n"
                   "       dbosctl module check FILE.so ...\n"
@@ -42,14 +48,20 @@ static bool parse(int argc, char **argv, struct options *options) {
     *options = (struct options){.host = "127.0.0.1", .port = "5433", .user = "dbos"};
     for (int i = 1; i < argc; i++) {
         const char **value = NULL;
-        if (strcmp(argv[i], "-h") == 0) {
+        if (strcmp(argv[i], "--once") == 0) {
+            options->once = true;
+            continue;
+        }
+        if (strcmp(argv[i], "-h") == 0 || strcmp(argv[i], "--host") == 0) {
             value = &options->host;
-        } else if (strcmp(argv[i], "-p") == 0) {
+        } else if (strcmp(argv[i], "-p") == 0 || strcmp(argv[i], "--port") == 0) {
             value = &options->port;
         } else if (strcmp(argv[i], "-U") == 0) {
             value = &options->user;
         } else if (strcmp(argv[i], "--sql") == 0) {
             value = &options->sql;
+        } else if (strcmp(argv[i], "--interval") == 0) {
+            value = &options->interval;
         } else if (argv[i][0] == '-' || options->count == 16) {
             return false;
         }
@@ -263,6 +275,35 @@ static int status(const struct options *options) {
     return fine ? 0 : EXIT_NO;
 }
 
+/* A second, unless --interval says something else: 0.1 s to an hour. */
+static bool interval_ms(const struct options *options, uint32_t *out) {
+    char *end = NULL;
+    double seconds = options->interval == NULL ? 1 : strtod(options->interval, &end);
+    if ((end != NULL && (end == options->interval || *end != '\0')) ||
+        !(seconds >= 0.1 && seconds <= 3600)) {
+        (void)fprintf(stderr, "dbosctl: --interval must be from 0.1 to 3600 seconds\n");
+        return false;
+    }
+    *out = (uint32_t)(seconds * 1000);
+    return true;
+}
+
+static int top(const struct options *options) {
+    char where[128];
+    struct dbosctl_top_options top_options = {.where = where, .once = options->once};
+    if (!interval_ms(options, &top_options.interval_ms)) {
+        return EXIT_USAGE;
+    }
+    PGconn *connection = connect_to(options);
+    if (connection == NULL) {
+        return EXIT_NO;
+    }
+    (void)snprintf(where, sizeof where, "%s:%s", options->host, options->port);
+    bool fine = dbosctl_top(connection, &top_options);
+    PQfinish(connection);
+    return fine ? 0 : EXIT_NO;
+}
+
 int main(int argc, char **argv) {
     struct options options;
     struct dbos_alloc alloc;
@@ -277,6 +318,8 @@ int main(int argc, char **argv) {
         code = procedure_load(&alloc, &options);
     } else if (is(&options, 0, "status") && options.count == 1) {
         code = status(&options);
+    } else if (is(&options, 0, "top") && options.count == 1) {
+        code = top(&options);
     } else if (is(&options, 0, "verify") && options.count == 2) {
         code = dbosctl_verify(&alloc, options.words[1]);
     } else {

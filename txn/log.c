@@ -196,6 +196,10 @@ void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out) {
     out->room_waits = atomic_load_explicit(&log->room_waits, memory_order_relaxed);
 }
 
+const struct dbos_histogram *dbos_log_sync_times(const struct dbos_log *log) {
+    return &log->sync_times;
+}
+
 void dbos_log_note_barrier(struct dbos_log *log, uint64_t position) {
     atomic_store(&log->barrier, position);
 }
@@ -285,12 +289,14 @@ static bool gather(struct dbos_log *log, struct dbos_stored_batch *batch) {
 
 static void sync_log(struct dbos_log *log) {
     struct dbos_errinfo info = {0};
+    uint64_t start_ns = log->env->ops->mono_ns(log->env);
     if (dbos_segments_sync(&log->segments, &info) != DBOS_OK) {
         stop_at_once(&info);
     }
     log->stats.syncs++;
     log->synced = log->written;
     log->synced_ns = log->env->ops->mono_ns(log->env);
+    dbos_histogram_add(&log->sync_times, log->synced_ns - start_ns);
 }
 
 /* The entries that were written leave the list; returned as a list of their own. */

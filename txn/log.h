@@ -168,5 +168,11 @@ struct dbos_log_stats {
     uint64_t room_waits;      /* transactions that slept in dbos_log_wait_room() */
 };
 void dbos_log_stats(const struct dbos_log *log, struct dbos_log_stats *out);
+/* How long syncs take, in nanoseconds; goes on counting. */
+struct dbos_histogram;
+const struct dbos_histogram *dbos_log_sync_times(const struct dbos_log *log);
+
+/* The write buffer, for dbos.memory; its size. Only its address is anyone's business. */
+size_t dbos_log_buffer(const struct dbos_log *log, const void **out);
 
 #endif /* DBOS_TXN_LOG_H */

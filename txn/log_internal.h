@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "base/histogram.h"
 #include "provenance/segment_format.h"
 #include "txn/log.h"
 
@@ -102,6 +103,7 @@ struct dbos_log {
     uint64_t synced_ns;
     uint64_t state_hash;
     struct dbos_log_stats stats;
+    struct dbos_histogram sync_times; /* read by anyone */
 };
 
 /* log.c: the calling thread goes before others, where that is allowed. */

@@ -183,6 +183,11 @@ enum dbos_err dbos_segments_init(struct dbos_segments *segments, struct dbos_all
                : DBOS_OK;
 }
 
+size_t dbos_log_buffer(const struct dbos_log *log, const void **out) {
+    *out = log->segments.buffer;
+    return log->segments.buffer == NULL ? 0 : DBOS_LOG_BUFFER_BYTES;
+}
+
 void dbos_segments_fini(struct dbos_segments *segments) {
     struct dbos_preparer *preparer = &segments->preparer;
     stop_preparer(preparer);

@@ -7,6 +7,9 @@ enum { PLAN_CHUNK_BYTES = 2048 };
 
 static void close_plan(struct dbos_plan *plan) {
     struct dbos_alloc *alloc = plan->alloc;
+    if (plan->view_columns != NULL) {
+        dbos_table_def_unref(plan->view_columns);
+    }
     dbos_catalog_unref(plan->catalog);
     dbos_script_close(plan->script);
     dbos_arena_fini(&plan->arena);
@@ -46,7 +49,6 @@ static bool plan_statement(struct dbos_binder *binder, struct dbos_plan *plan) {
     case DBOS_STATEMENT_SET:
     case DBOS_STATEMENT_SHOW:
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         break;
     }
     DBOS_CHECK(!"this kind of statement has no plan");
@@ -184,7 +186,9 @@ void dbos_plan_note_time(struct dbos_plan *plan, uint64_t us) {
 
 bool dbos_plan_is_quick(const struct dbos_plan *plan) {
     enum { QUICK_RUNS = 16 };
-    return atomic_load_explicit(&plan->quickness, memory_order_relaxed) >= QUICK_RUNS;
+    /* A system view takes locks, and now and then its time. */
+    return plan->view_columns == NULL &&
+           atomic_load_explicit(&plan->quickness, memory_order_relaxed) >= QUICK_RUNS;
 }
 
 bool dbos_plan_is_read_only(const struct dbos_plan *plan) { return plan->read_only; }
@@ -213,7 +217,6 @@ bool dbos_plan_uses_table(const struct dbos_plan *plan, uint32_t table_id) {
     case DBOS_STATEMENT_SET:
     case DBOS_STATEMENT_SHOW:
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         break;
     }
     return false;
@@ -284,7 +287,6 @@ void dbos_plan_tag(const struct dbos_plan *plan, uint64_t rows, char *out, size_
     case DBOS_STATEMENT_SET:
     case DBOS_STATEMENT_SHOW:
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         break;
     }
     DBOS_CHECK(!"this kind of statement has no plan");

@@ -5,10 +5,12 @@
 #define DBOS_PROCS_SQL_PLAN_H
 
 #include "procs/sql/bind.h"
+#include "procs/sql/view.h"
 
 enum dbos_access_kind {
     DBOS_ACCESS_NOTHING, /* no FROM: one row without columns */
     DBOS_ACCESS_SERIES,  /* generate_series(start, end, step) */
+    DBOS_ACCESS_VIEW,    /* a system view; def is NULL */
     DBOS_ACCESS_FULL,
     DBOS_ACCESS_FIND,  /* at most one row by a unique index */
     DBOS_ACCESS_RANGE, /* equal leading columns, perhaps bounds on the next one */
@@ -30,6 +32,7 @@ struct dbos_access {
     struct dbos_expr *partition; /* value of the partitioning column, where WHERE gives it */
     struct dbos_expr *where;     /* checked on every row, whatever the index has decided already */
     struct dbos_expr *series[3];
+    enum dbos_view_id view;
 };
 
 struct dbos_sort_key {
@@ -101,6 +104,7 @@ struct dbos_plan {
     uint32_t parameter_count;
     struct dbos_result_column *columns;
     uint32_t column_count;
+    struct dbos_table_def *view_columns; /* of the system view that is read; NULL = none */
     union {
         struct dbos_select_plan select;
         struct dbos_insert_plan insert;
@@ -110,7 +114,11 @@ struct dbos_plan {
 };
 
 /* plan_table.c: names of tables. */
-/* Errors: UNDEFINED_TABLE; WRONG_OBJECT_TYPE when it is an index. */
+/* It is a system view: no table has that name. */
+bool dbos_plan_is_view(const struct dbos_binder *binder, const struct dbos_ast_relation *relation,
+                       enum dbos_view_id *out);
+/* Errors: UNDEFINED_TABLE; WRONG_OBJECT_TYPE when it is an index; PRIVILEGE when it is a system
+ * view, which can only be read. */
 const struct dbos_table_def *dbos_plan_find_table(struct dbos_binder *binder,
                                                   const struct dbos_ast_relation *relation);
 /* The table's columns are what the binder sees from now on. */

@@ -139,7 +139,6 @@ static enum dbos_err route_statement(struct route *route) {
     case DBOS_STATEMENT_SET:
     case DBOS_STATEMENT_SHOW:
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         break;
     }
     return DBOS_OK;

@@ -162,14 +162,36 @@ static bool plan_series(struct dbos_binder *binder, const struct dbos_ast_relati
     return true;
 }
 
-static bool plan_from(struct dbos_binder *binder, const struct dbos_ast_relation *from,
-                      struct dbos_access *access) {
+/* A view shows the node and not the database: what a procedure does, and what is written, must not
+ * depend on it. */
+static bool plan_view(struct dbos_binder *binder, struct dbos_plan *plan,
+                      const struct dbos_ast_relation *from, struct dbos_access *access) {
+    if (plan->in_procedure || plan->kind != DBOS_STATEMENT_SELECT) {
+        return dbos_bind_fail(binder, DBOS_ERR_NOT_SUPPORTED, from->position,
+                              "system view \"%s\" cannot be read %s", from->name,
+                              plan->in_procedure ? "in a procedure"
+                                                 : "by a statement that writes") != NULL;
+    }
+    DBOS_CHECK(plan->view_columns == NULL);
+    if (dbos_view_define(plan->alloc, access->view, &plan->view_columns) != DBOS_OK) {
+        return dbos_bind_nomem(binder) != NULL;
+    }
+    access->kind = DBOS_ACCESS_VIEW;
+    dbos_plan_set_source(binder, from, plan->view_columns);
+    return true;
+}
+
+static bool plan_from(struct dbos_binder *binder, struct dbos_plan *plan,
+                      const struct dbos_ast_relation *from, struct dbos_access *access) {
     access->kind = DBOS_ACCESS_NOTHING;
     if (from->series != NULL) {
         return plan_series(binder, from, access);
     }
     if (from->name == NULL) {
         return true;
+    }
+    if (dbos_plan_is_view(binder, from, &access->view)) {
+        return plan_view(binder, plan, from, access);
     }
     access->def = dbos_plan_find_table(binder, from);
     access->kind = DBOS_ACCESS_FULL;
@@ -471,10 +493,9 @@ static bool bind_having(struct dbos_binder *binder, const struct dbos_ast_select
 bool dbos_plan_select(struct dbos_binder *binder, struct dbos_plan *plan,
                       const struct dbos_ast_select *ast, struct dbos_select_plan *out,
                       struct dbos_result_column **columns) {
-    (void)plan;
     struct targets targets = {.count = 0};
     binder->clause = "SELECT";
-    if (!plan_from(binder, &ast->from, &out->access)) {
+    if (!plan_from(binder, plan, &ast->from, &out->access)) {
         return false;
     }
     binder->aggregates_allowed = true;

@@ -13,6 +13,12 @@ enum dbos_err dbos_schema_check(const char *schema, struct dbos_errinfo *info) {
                            schema);
 }
 
+bool dbos_plan_is_view(const struct dbos_binder *binder, const struct dbos_ast_relation *relation,
+                       enum dbos_view_id *out) {
+    return dbos_catalog_table(binder->catalog, relation->schema, relation->name) == NULL &&
+           dbos_view_find(relation->schema, relation->name, out);
+}
+
 const struct dbos_table_def *dbos_plan_find_table(struct dbos_binder *binder,
                                                   const struct dbos_ast_relation *relation) {
     const struct dbos_table_def *def =
@@ -21,6 +27,11 @@ const struct dbos_table_def *dbos_plan_find_table(struct dbos_binder *binder,
         return def;
     }
     uint32_t index;
+    enum dbos_view_id view;
+    if (dbos_plan_is_view(binder, relation, &view)) {
+        return dbos_bind_fail(binder, DBOS_ERR_PRIVILEGE, relation->position,
+                              "permission denied for view %s", relation->name);
+    }
     if (relation->schema == NULL &&
         dbos_catalog_index(binder->catalog, NULL, relation->name, &index) != NULL) {
         return dbos_bind_fail(binder, DBOS_ERR_WRONG_OBJECT_TYPE, relation->position,

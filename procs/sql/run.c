@@ -55,7 +55,6 @@ static enum dbos_err run_kind(struct dbos_runner *runner) {
     case DBOS_STATEMENT_SET:
     case DBOS_STATEMENT_SHOW:
     case DBOS_STATEMENT_ARCHIVE:
-    case DBOS_STATEMENT_SYSTEM:
         break;
     }
     DBOS_CHECK(!"this kind of statement has no plan");

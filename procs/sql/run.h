@@ -50,6 +50,7 @@ struct dbos_scan {
     int64_t step;
     bool more;
     struct dbos_datum value;
+    const struct dbos_view_row *view_row; /* VIEW: handed out next */
 };
 enum dbos_err dbos_scan_begin(struct dbos_runner *runner, const struct dbos_access *access,
                               struct dbos_scan *scan) DBOS_MUST_USE;

@@ -364,6 +364,11 @@ static enum dbos_err drop_table(struct dbos_runner *runner, const struct dbos_as
         dbos_err_hint(runner->info, "Use DROP INDEX to remove an index.");
         return DBOS_ERR_WRONG_OBJECT_TYPE;
     }
+    enum dbos_view_id view;
+    if (dbos_view_find(name->schema, name->name, &view)) {
+        return dbos_fail(runner->info, DBOS_ERR_WRONG_OBJECT_TYPE, "\"%s\" is not a table",
+                         name->name);
+    }
     return if_exists ? DBOS_OK
                      : dbos_fail(runner->info, DBOS_ERR_UNDEFINED_TABLE,
                                  "table \"%s\" does not exist", name->name);

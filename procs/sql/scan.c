@@ -241,6 +241,36 @@ static bool next_of_series(struct dbos_scan *scan) {
     return true;
 }
 
+/* -- system views ---------------------------------------------------------------------------------
+ */
+
+/* All rows at once: what follows sees one moment. Nothing is noted, because nothing of it is data.
+ */
+static enum dbos_err begin_view(struct dbos_scan *scan) {
+    struct dbos_runner *runner = scan->runner;
+    const struct dbos_views *views = runner->run->views;
+    struct dbos_view_rows rows = {.arena = &runner->keep, .view = scan->access->view};
+    if (views == NULL) {
+        return dbos_fail(runner->info, DBOS_ERR_NOT_SUPPORTED,
+                         "system view \"%s\" cannot be read here", dbos_view_name(rows.view));
+    }
+    scan->view_row = NULL;
+    if (views->fill(views->arg, &rows) != DBOS_OK) {
+        return dbos_runner_nomem(runner);
+    }
+    scan->view_row = rows.first;
+    return DBOS_OK;
+}
+
+static bool next_of_view(struct dbos_scan *scan) {
+    if (scan->view_row == NULL) {
+        return false;
+    }
+    scan->runner->eval.values = scan->view_row->datums;
+    scan->view_row = scan->view_row->next;
+    return true;
+}
+
 /* -- all ------------------------------------------------------------------------------------------
  */
 
@@ -271,6 +301,9 @@ enum dbos_err dbos_scan_begin(struct dbos_runner *runner, const struct dbos_acce
         scan->more = true;
         return DBOS_OK;
     }
+    if (access->kind == DBOS_ACCESS_VIEW) {
+        return begin_view(scan);
+    }
     return access->kind == DBOS_ACCESS_SERIES ? begin_series(scan) : begin_table(scan);
 }
 
@@ -279,6 +312,10 @@ static enum dbos_err advance(struct dbos_scan *scan, bool *out) {
     struct dbos_row *row = NULL;
     if (scan->access->kind == DBOS_ACCESS_SERIES) {
         *out = next_of_series(scan);
+        return DBOS_OK;
+    }
+    if (scan->access->kind == DBOS_ACCESS_VIEW) {
+        *out = next_of_view(scan);
         return DBOS_OK;
     }
     if (scan->access->kind == DBOS_ACCESS_NOTHING) {

@@ -16,6 +16,7 @@
 #include "txn/txn.h"
 
 struct dbos_procs; /* procs/procedure.h */
+struct dbos_views; /* procs/sql/view.h */
 
 enum dbos_statement_kind {
     DBOS_STATEMENT_EMPTY = 0,
@@ -28,8 +29,6 @@ enum dbos_statement_kind {
     DBOS_STATEMENT_SET,  /* SET [LOCAL|SESSION] name = value, RESET name: the session's business */
     DBOS_STATEMENT_SHOW,
     DBOS_STATEMENT_ARCHIVE, /* a SELECT over prov_…(), dbos_as_of(), prov.…: runs in the archive */
-    DBOS_STATEMENT_SYSTEM, /* a SELECT over a dbos.* system view that is not a table (dbos.memory,
-                              …) */
 };
 
 /* -- scripts ------------------------------------------------------------------------------------
@@ -159,6 +158,7 @@ struct dbos_run {
     const _Atomic uint32_t *cancel; /* non-zero = CANCELED; may be NULL */
     uint64_t deadline_ns;           /* env->mono_ns past which it is TIMEOUT; 0 = none */
     struct dbos_env *env;
+    const struct dbos_views *views; /* who makes the rows of system views; NULL = nobody here */
     uint32_t *polls; /* counts over all statements that run here; NULL = each loop for itself */
 };
 /* DBOS_OK, CANCELED or TIMEOUT. Polled in every loop of the executor (cheaply: the clock is read at

@@ -1,6 +1,6 @@
 /* Partitions, barrier, log and archive service of a real engine, under ThreadSanitizer: several
- * client threads call single-partition and multi-partition statements at the same time, and DDL
- * comes in between. Money moves, none appears. */
+ * client threads call single-partition and multi-partition statements and look at the system views
+ * at the same time, and DDL comes in between. Money moves, none appears. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -107,6 +107,8 @@ static void must(struct client *client, const char *sql) {
 }
 
 static void one_call(struct client *client, int i) {
+    static const char *const views[] = {"histogram",  "latency",  "log",        "memory",
+                                        "partitions", "sessions", "statements", "tables"};
     char sql[256];
     int a = (int)dbos_rng_below(&client->rng, ACCOUNTS);
     int b = (int)dbos_rng_below(&client->rng, ACCOUNTS);
@@ -126,6 +128,9 @@ static void one_call(struct client *client, int i) {
     case 2:
         (void)snprintf(sql, sizeof sql, "CREATE TABLE t%d_%d (id int PRIMARY KEY)",
                        (int)(client->session.id % 100000), i);
+        break;
+    case 3:
+        (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM dbos.%s", views[i % 8]);
         break;
     default: /* one partition */
         (void)snprintf(sql, sizeof sql, "UPDATE account SET calls = calls + 1 WHERE id = %d", a);

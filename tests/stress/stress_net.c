@@ -118,6 +118,10 @@ static bool pipeline(struct client *client, uint32_t round) {
         if (i == PIPELINE / 2) {
             (void)snprintf(text, sizeof text, "select sum(n) from account");
         }
+        if (i == PIPELINE / 4) { /* while others come and go */
+            (void)snprintf(text, sizeof text, "select count(*) from dbos.%s",
+                           round % 2 == 0 ? "sessions" : "memory");
+        }
         if (!query(client, text)) {
             return false;
         }

@@ -1,0 +1,117 @@
+/* dbos.log, dbos.sessions, dbos.tables, and the way to the others. */
+#include "engine/views.h"
+
+#include "engine/engine_internal.h"
+
+enum dbos_err dbos_views_fill(void *engine, struct dbos_view_rows *rows) {
+    switch (rows->view) {
+    case DBOS_VIEW_HISTOGRAM:
+        return dbos_views_histogram(engine, rows);
+    case DBOS_VIEW_LATENCY:
+        return dbos_views_latency(engine, rows);
+    case DBOS_VIEW_LOG:
+        return dbos_views_log(engine, rows);
+    case DBOS_VIEW_MEMORY:
+        return dbos_views_memory(engine, rows);
+    case DBOS_VIEW_PARTITIONS:
+        return dbos_views_partitions(engine, rows);
+    case DBOS_VIEW_SESSIONS:
+        return dbos_views_sessions(engine, rows);
+    case DBOS_VIEW_STATEMENTS:
+        return dbos_views_statements(engine, rows);
+    case DBOS_VIEW_TABLES:
+        return dbos_views_tables(engine, rows);
+    case DBOS_VIEWS:
+        break;
+    }
+    DBOS_CHECK(!"a view without rows");
+    return DBOS_OK;
+}
+
+/* What goes into a list that is walked by somebody else. */
+struct listing {
+    struct dbos_view_rows *rows;
+    enum dbos_err err; /* the first one */
+};
+
+static void put(struct listing *listing, const struct dbos_datum *row, uint32_t count) {
+    if (listing->err == DBOS_OK) {
+        listing->err = dbos_view_add(listing->rows, row, count);
+    }
+}
+
+enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+    struct dbos_log_stats stats;
+    struct dbos_histogram_reading *syncs = dbos_arena_take_zero(rows->arena, sizeof *syncs);
+    if (syncs == NULL) {
+        return DBOS_ERR_NOMEM;
+    }
+    dbos_log_stats(engine->log, &stats);
+    dbos_histogram_read(dbos_log_sync_times(engine->log), syncs);
+    double batches = stats.batches == 0 ? 1 : (double)stats.batches;
+    struct dbos_datum row[] = {
+        dbos_view_bigint(stats.records),
+        dbos_view_bigint(stats.batches),
+        dbos_view_bigint(stats.syncs),
+        dbos_view_bigint(stats.bytes),
+        dbos_view_bigint(stats.blob_bytes),
+        dbos_view_bigint(stats.segments),
+        dbos_view_bigint(stats.in_flight_bytes),
+        dbos_view_bigint(stats.room_waits),
+        dbos_datum_real((double)stats.records / batches),
+        dbos_view_us(dbos_histogram_quantile(syncs, 500)),
+        dbos_view_us(dbos_histogram_quantile(syncs, 990)),
+        dbos_view_us(syncs->max),
+        dbos_view_bigint(dbos_log_last_position(engine->log)),
+        dbos_view_bigint(dbos_log_durable(engine->log)),
+    };
+    return dbos_view_add(rows, row, sizeof row / sizeof row[0]);
+}
+
+static void put_session(void *arg, const struct dbos_session_entry *entry) {
+    uint32_t in_flight = atomic_load_explicit(&entry->in_flight, memory_order_relaxed);
+    struct dbos_datum row[] = {
+        dbos_view_bigint(entry->id),
+        dbos_view_text(entry->user),
+        dbos_view_text(entry->application),
+        dbos_view_text(entry->address),
+        dbos_view_text(in_flight == 0 ? "idle" : "active"),
+        dbos_datum_int(DBOS_TYPE_TIMESTAMPTZ, entry->connected_us),
+        dbos_view_bigint(atomic_load_explicit(&entry->statements, memory_order_relaxed)),
+        dbos_view_integer(in_flight),
+        dbos_view_bigint(atomic_load_explicit(&entry->buffered_bytes, memory_order_relaxed)),
+    };
+    put(arg, row, sizeof row / sizeof row[0]);
+}
+
+enum dbos_err dbos_views_sessions(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+    struct listing listing = {.rows = rows};
+    dbos_session_list_each(&engine->sessions, put_session, &listing);
+    return listing.err;
+}
+
+static void put_table(void *arg, const struct dbos_table_facts *facts) {
+    const struct dbos_table_def *def = facts->def;
+    uint64_t index_bytes = 0;
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        index_bytes += facts->index_bytes[i];
+    }
+    struct dbos_datum row[] = {
+        dbos_view_text(def->schema),
+        dbos_view_text(def->name),
+        dbos_view_bigint(facts->rows),
+        dbos_view_bigint(facts->bytes),
+        dbos_view_bigint(index_bytes),
+        dbos_view_integer(facts->parts),
+        dbos_view_integer(def->index_count),
+        def->partition_column < 0 ? dbos_datum_null(DBOS_TYPE_TEXT)
+                                  : dbos_view_text(def->columns[def->partition_column].name),
+    };
+    put(arg, row, sizeof row / sizeof row[0]);
+}
+
+enum dbos_err dbos_views_tables(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+    struct listing listing = {.rows = rows};
+    dbos_store_each_table(engine->store, put_table, &listing);
+    return listing.err;
+}
