@@ -66,6 +66,7 @@ struct dbos_net {
     struct connection *connections;
     struct connection *dirty;
     struct connection *busy;
+    uint32_t busy_count;
     struct connection *heard;  /* in this turn: the last one that messages were taken from */
     uint32_t heard_count;      /* connections in this turn, or more */
     struct connection *lonely; /* the only one that was heard in the last turns, or NULL */
@@ -101,6 +102,8 @@ static void set_busy(struct connection *connection, bool is_busy) {
         return;
     }
     connection->is_busy = is_busy;
+    net->busy_count += is_busy ? 1 : UINT32_MAX;
+    dbos_session_pool_share(net->pool, net->busy_count);
     if (is_busy) {
         connection->previous_busy = NULL;
         connection->next_busy = net->busy;
@@ -334,21 +337,36 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
     return connection;
 }
 
+/* More wait in the listener's queue: nobody is turned away without a word. */
+static bool is_full(const struct dbos_net *net) {
+    return atomic_load_explicit(&net->connection_count, memory_order_relaxed) >=
+           net->connections_max + STARTING_MAX;
+}
+
+static void pause_accept(struct dbos_net *net) {
+    net->accept_paused = true;
+    dbos_loop_cancel(net->loop, &net->accept);
+}
+
+static void resume_accept(struct dbos_net *net) {
+    if (net->accept_paused && !net->is_drained && !net->accept.is_active && !is_full(net)) {
+        net->accept_paused = false;
+        dbos_loop_accept(net->loop, &net->accept, net->listener);
+    }
+}
+
 static void accepted(struct dbos_loop_op *op, int32_t result) {
     struct dbos_net *net = op->owner;
     if (result == -ECANCELED && net->is_drained) {
         (void)close(net->listener);
         net->listener = -1;
     } else if (result < 0 && result != -ECANCELED && result != -ECONNABORTED) {
-        net->accept_paused = true; /* no descriptors or no memory: try again in a while */
-        dbos_loop_cancel(net->loop, &net->accept);
+        pause_accept(net); /* no descriptors or no memory: try again in a while */
     }
     if (result < 0) {
         return;
     }
-    uint32_t count = atomic_load_explicit(&net->connection_count, memory_order_relaxed);
-    struct connection *connection =
-        count >= net->connections_max + STARTING_MAX ? NULL : open_connection(net, result);
+    struct connection *connection = open_connection(net, result);
     if (connection == NULL) {
         (void)close(result);
         return;
@@ -361,6 +379,9 @@ static void accepted(struct dbos_loop_op *op, int32_t result) {
     }
     net->connections = connection;
     atomic_fetch_add_explicit(&net->connection_count, 1, memory_order_relaxed);
+    if (is_full(net)) {
+        pause_accept(net);
+    }
     mark_dirty(connection);
 }
 
@@ -385,6 +406,7 @@ static void destroy(struct connection *connection) {
     (void)close(connection->file);
     dbos_give(net->session_alloc, connection);
     atomic_fetch_sub_explicit(&net->connection_count, 1, memory_order_release);
+    resume_accept(net);
 }
 
 static void end_session(struct connection *connection, enum dbos_err code, const char *text) {
@@ -496,10 +518,7 @@ static void tick(struct dbos_net *net) {
         return;
     }
     net->ticked_ns = now;
-    if (net->accept_paused && !net->is_drained && !net->accept.is_active) {
-        net->accept_paused = false;
-        dbos_loop_accept(net->loop, &net->accept, net->listener);
-    }
+    resume_accept(net);
     for (struct connection *at = net->connections; at != NULL; at = at->next) {
         if (!dbos_session_is_ready(at->session) && now - at->opened_ns > net->startup_timeout_ns) {
             disconnect(at);

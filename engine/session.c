@@ -78,7 +78,7 @@ bool dbos_session_wants_input(const struct dbos_session *session) {
     bool is_held = session->is_held && session->in_flight != 0;
     bool is_open = session->group != NULL && session->group->request.statement_count != 0;
     bool is_full =
-        session->unit_count >= DBOS_SESSION_UNITS_MAX ||
+        session->unit_count >= session->options.pool->share ||
         (session->last != NULL && session->last->bytes.size_bytes >= DBOS_SESSION_UNSENT_MAX);
     return session->state != DBOS_SESSION_OVER && session->waiting == NULL && !is_held &&
            (is_open || !is_full);

@@ -26,6 +26,9 @@ struct dbos_session_pool;
 enum dbos_err dbos_session_pool_open(struct dbos_alloc *alloc,
                                      struct dbos_session_pool **out) DBOS_MUST_USE;
 void dbos_session_pool_close(struct dbos_session_pool *pool);
+/* So many sessions have something under way: what may be asked ahead in all is shared among them,
+ * so that neither memory nor the wait of a newcomer grows with what others ask. */
+void dbos_session_pool_share(struct dbos_session_pool *pool, uint32_t sessions);
 
 struct dbos_session_options {
     struct dbos_engine *engine;

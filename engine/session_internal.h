@@ -11,7 +11,9 @@
 #include "engine/wire.h"
 
 enum {
-    DBOS_SESSION_UNITS_MAX = 256,        /* then input waits (pipelining) */
+    DBOS_SESSION_UNITS_MAX = 256,        /* then input waits (pipelining); one for each request */
+    DBOS_SESSION_UNITS_MIN = 2,          /* however many sessions there are */
+    DBOS_POOL_UNITS_MAX = 2048,          /* of all sessions, which share them */
     DBOS_SESSION_STATEMENTS_MAX = 65536, /* prepared, named */
     DBOS_SESSION_PORTALS_MAX = 1024,     /* open at once, named */
     DBOS_SESSION_GROUP_MAX = 65536,      /* executed between two Syncs */
@@ -100,6 +102,7 @@ struct dbos_session_pool {
     struct dbos_unit *units;
     uint32_t execution_count;
     uint32_t unit_count;
+    uint32_t share; /* units that a session may have ahead of its replies */
 };
 
 enum dbos_session_state {

@@ -22,7 +22,14 @@ enum dbos_err dbos_session_pool_open(struct dbos_alloc *alloc, struct dbos_sessi
         return DBOS_ERR_NOMEM;
     }
     (*out)->alloc = alloc;
+    dbos_session_pool_share(*out, 1);
     return DBOS_OK;
+}
+
+void dbos_session_pool_share(struct dbos_session_pool *pool, uint32_t sessions) {
+    uint32_t share = DBOS_POOL_UNITS_MAX / (sessions == 0 ? 1 : sessions);
+    share = share > DBOS_SESSION_UNITS_MAX ? DBOS_SESSION_UNITS_MAX : share;
+    pool->share = share < DBOS_SESSION_UNITS_MIN ? DBOS_SESSION_UNITS_MIN : share;
 }
 
 static void free_execution(struct dbos_session_pool *pool, struct dbos_execution *execution) {

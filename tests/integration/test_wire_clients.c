@@ -1,6 +1,7 @@
 /* The real dbosd behind its port: libpq, and a client that says what no library would say. */
 #include <criterion/criterion.h>
 #include <libpq-fe.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -538,16 +539,33 @@ Test(wire_clients, garbage_closes_its_own_connection_and_nothing_else) {
     }
 }
 
+static void *connect_late(void *node) { return connect_to(node, ""); }
+
 Test(wire_clients, one_session_too_many_is_told_so) {
-    enum { MAX = 50 };
+    enum { MAX = 50, STARTING = 64 };
     struct wire_node node;
     PGconn *conns[MAX];
+    struct wire_client silent[STARTING];
     start(&node, 0);
     for (int i = 0; i < MAX; i++) {
         conns[i] = connect_to(&node, "");
         cr_assert_eq(PQstatus(conns[i]), CONNECTION_OK, "%d: %s", i, PQerrorMessage(conns[i]));
     }
     expect_refused(&node, "", "sorry, too many clients already");
+    for (int i = 0; i < STARTING; i++) {
+        wire_open(&silent[i], &node);
+    }
+    pthread_t thread; /* where none may even begin to start, a client waits until it is told */
+    void *late = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, connect_late, &node), 0);
+    (void)usleep(200000);
+    for (int i = 0; i < STARTING; i++) {
+        wire_close(&silent[i]);
+    }
+    (void)pthread_join(thread, &late);
+    cr_expect(strstr(PQerrorMessage(late), "sorry, too many clients already") != NULL, "%s",
+              PQerrorMessage(late));
+    PQfinish(late);
     PQfinish(conns[0]);
     PGconn *conn = NULL;
     for (int i = 0; i < 100; i++) { /* the node hears of the end a moment later */

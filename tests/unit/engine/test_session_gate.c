@@ -114,6 +114,41 @@ static size_t collected(struct scene *scene, struct dbos_session *session, uint6
     return bytes;
 }
 
+/* The bytes of a pipeline of simple queries that are used at once. */
+static uint32_t queries_taken(struct dbos_session *session, uint32_t count) {
+    static const char query[] = "Q\0\0\0\x18SELECT k FROM slow;";
+    enum { BYTES = sizeof query };
+    static uint8_t messages[512 * BYTES];
+    cr_assert_leq(count, 512);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(messages + i * BYTES, query, BYTES);
+        messages[i * BYTES + 4] = BYTES - 1;
+    }
+    return (uint32_t)(dbos_session_feed(session, messages, count * BYTES) / BYTES);
+}
+
+/* A session that asks much ahead gets less of the node the more of them there are. */
+Test(engine_session_gate, sessions_share_what_may_be_asked_ahead) {
+    struct scene scene;
+    static const struct {
+        uint32_t sessions;
+        uint32_t taken;
+    } cases[] = {
+        {1, 255}, {8, 255}, {64, 31}, {1024, 1}, {100000, 1}}; /* the last one's end counts */
+    open_scene(&scene);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct dbos_session *session = begin_session(&scene);
+        dbos_session_pool_share(scene.pool, cases[i].sessions);
+        uint32_t taken = queries_taken(session, 400);
+        cr_expect_eq(taken, cases[i].taken, "%u of %u sessions", taken, cases[i].sessions);
+        (void)collected(&scene, session, UINT64_MAX); /* no such table: each is answered at once */
+        cr_expect_eq(queries_taken(session, 1), 1, "it goes on");
+        (void)collected(&scene, session, UINT64_MAX);
+        dbos_session_close(session);
+    }
+    close_scene(&scene);
+}
+
 Test(engine_session_gate, a_definition_is_not_spoken_of_before_it_is_durable) {
     struct scene scene;
     open_scene(&scene);
