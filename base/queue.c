@@ -114,11 +114,6 @@ static void sleep_on(struct dbos_queue *queue, uint64_t timeout_us) {
 }
 
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us) {
-    return dbos_queue_wait_turn(queue, NULL, timeout_us);
-}
-
-struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_mutex_t *turn,
-                                             uint64_t timeout_us) {
     for (int spin = 0; spin < SPINS_BEFORE_SLEEP; spin++) {
         struct dbos_queue_node *node = dbos_queue_pop(queue);
         if (node != NULL) {
@@ -127,13 +122,18 @@ struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_m
         __builtin_ia32_pause();
     }
     if (dbos_queue_prepare_sleep(queue)) {
-        if (turn != NULL) {
-            DBOS_CHECK(pthread_mutex_unlock(turn) == 0);
-        }
         sleep_on(queue, timeout_us);
-        if (turn != NULL) {
-            DBOS_CHECK(pthread_mutex_lock(turn) == 0);
-        }
+        dbos_queue_end_sleep(queue);
+    }
+    return dbos_queue_pop(queue);
+}
+
+struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_mutex_t *turn,
+                                             uint64_t timeout_us) {
+    if (dbos_queue_prepare_sleep(queue)) {
+        DBOS_CHECK(pthread_mutex_unlock(turn) == 0);
+        sleep_on(queue, timeout_us);
+        DBOS_CHECK(pthread_mutex_lock(turn) == 0);
         dbos_queue_end_sleep(queue);
     }
     return dbos_queue_pop(queue);

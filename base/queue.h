@@ -47,7 +47,8 @@ struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue);
  * passed, dbos_queue_wake() was called, or a push was half done. */
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us);
 /* The same for a queue that several threads may consume, one at a time: whoever holds `turn` is the
- * consumer. Called with it held; another may take it while this one sleeps. */
+ * consumer. Called with it held; another may take it while this one sleeps, and it sleeps at once.
+ */
 struct dbos_queue_node *dbos_queue_wait_turn(struct dbos_queue *queue, pthread_mutex_t *turn,
                                              uint64_t timeout_us);
 /* Nothing is there, and no push is half done. The consumer's. */

@@ -433,7 +433,9 @@ static void write_all(struct dbos_log *log) {
         write_batch(log, &batch);
         sync_if_due(log);
         take_queued(log, dbos_queue_pop(&log->queue));
-        if (log->first != NULL) {
+        /* Asynchronously also when nothing is there: while work goes on, nobody has to wake this
+         * thread for it. */
+        if (log->first != NULL || log->durability == DBOS_DURABILITY_ASYNC) {
             linger(log);
         }
     }
