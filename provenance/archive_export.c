@@ -51,9 +51,10 @@ static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_er
         dbos_sql_putf(&sql, " WHERE epoch_us(ts) // %lld = %lld", DAY_US,
                       (long long)part->day_number);
     }
-    dbos_sql_putf(&sql, " ORDER BY %s) TO ", relation->columns[0].name);
+    dbos_sql_putf(&sql, ") TO "); /* the hot rows are in order */
     dbos_sql_put_literal(&sql, to);
-    dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ");
+    dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, "
+                        "DICTIONARY_SIZE_LIMIT 100, ");
     put_field_ids(&sql, relation);
     dbos_sql_putf(&sql, ")");
     return dbos_archive_run(archiver, archiver->connection, &sql, info);
