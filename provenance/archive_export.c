@@ -46,7 +46,7 @@ static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_er
     const struct dbos_archive_relation *relation = part->relation;
     struct dbos_buf sql;
     dbos_buf_init(&sql, archiver->alloc);
-    dbos_sql_putf(&sql, "COPY (SELECT * FROM hot.%s", relation->name);
+    dbos_sql_putf(&sql, "COPY (SELECT * FROM hot_%s()", relation->name);
     if (!part->whole) {
         dbos_sql_putf(&sql, " WHERE epoch_us(ts) // %lld = %lld", DAY_US,
                       (long long)part->day_number);
@@ -160,7 +160,7 @@ static enum dbos_err select_days(struct dbos_archiver *archiver,
     char sql[256];
     (void)snprintf(sql, sizeof sql,
                    "SELECT epoch_us(ts) // %lld AS day, count(*), min(position), max(position), "
-                   "count(*) OVER () FROM hot.%s GROUP BY day ORDER BY day",
+                   "count(*) OVER () FROM hot_%s() GROUP BY day ORDER BY day",
                    DAY_US, relation->name);
     return dbos_duckdb_select(archiver->duck, archiver->connection, sql, out, info);
 }
@@ -195,11 +195,11 @@ static void read_day(struct part *part, duckdb_data_chunk chunk, uint64_t row) {
 static enum dbos_err export_relation(struct dbos_archiver *archiver,
                                      struct dbos_archive_relation *relation, struct dbos_buf *line,
                                      uint64_t *file_count, struct dbos_errinfo *info) {
-    if (!relation->hot) {
+    if (relation->hot_rows == 0) {
         return DBOS_OK;
     }
     duckdb_result days;
-    enum dbos_err err = dbos_archive_relation_flush(relation, info);
+    enum dbos_err err = dbos_archive_relation_register(relation, info);
     if (err != DBOS_OK) {
         return err;
     }
@@ -273,7 +273,7 @@ enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, uint32_t next_
         err = append_line(archiver, &line, info); /* the segment is in the archive now */
     }
     for (uint32_t i = 0; i < relation_count && err == DBOS_OK; i++) {
-        err = dbos_archive_relation_cool(relation_at(archiver, i), info);
+        dbos_archive_relation_cool(relation_at(archiver, i));
     }
     dbos_buf_fini(&line);
     archiver->exports += err == DBOS_OK ? 1 : 0;
@@ -366,7 +366,7 @@ static enum dbos_err clean_relation(struct dbos_archiver *archiver, const char *
 }
 
 static bool is_relation_name(const char *name) {
-    static const char *const fixed[] = {"txn", "event", "session", "statement"};
+    static const char *const fixed[] = {"txn", "event", "access", "step", "session", "statement"};
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         if (strcmp(name, fixed[i]) == 0) {
             return true;

@@ -235,7 +235,8 @@ static enum dbos_err take_session(struct intake *in, const struct dbos_event *ev
     put_clean(archiver, relation, DBOS_SESSION_ROLE, event->role);
     put_clean(archiver, relation, DBOS_SESSION_ADDRESS, event->address);
     put_clean(archiver, relation, DBOS_SESSION_APPLICATION, event->application);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
 }
 
 static enum dbos_err take_text(struct intake *in, const struct dbos_event *event) {
@@ -255,7 +256,8 @@ static enum dbos_err take_text(struct intake *in, const struct dbos_event *event
     dbos_archive_put_int(relation, DBOS_TEXT_TS, in->head->commit_us);
     dbos_archive_put_int(relation, DBOS_TEXT_ID, (int64_t)event->statement_id);
     put_clean(archiver, relation, DBOS_TEXT_TEXT, event->text);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
 }
 
 static bool is_write(const struct dbos_event *event) {
@@ -345,7 +347,8 @@ static enum dbos_err put_event(struct intake *in, const struct dbos_event *event
         dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_PK);
     }
     put_event_details(relation, event, table, in->head->partitions);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
 }
 
 /* The bytes of a large value, from the blob segments, into archiver->object. */
@@ -420,7 +423,8 @@ static enum dbos_err put_version(struct intake *in, struct dbos_archive_relation
             return err;
         }
     }
-    return dbos_archive_row_end(table, in->info);
+    dbos_archive_row_end(table);
+    return DBOS_OK;
 }
 
 /* A row of dbos.catalog was written: the definition holds from here on. */
@@ -563,7 +567,8 @@ static enum dbos_err put_txn(struct intake *in) {
     dbos_archive_put_int(txn, DBOS_TXN_READS, (int64_t)in->reads);
     dbos_archive_put_int(txn, DBOS_TXN_WRITES, (int64_t)in->writes);
     put_caller(in, txn);
-    return dbos_archive_row_end(txn, in->info);
+    dbos_archive_row_end(txn);
+    return DBOS_OK;
 }
 
 static void widen_span(struct dbos_archive_span *span, const struct dbos_record_head *head) {

@@ -58,6 +58,7 @@ struct dbos_archiver {
     atomic_bool hurry;
 
     struct dbos_archive_relation fixed[DBOS_ARCHIVE_FIXED_COUNT];
+    struct dbos_archive_relation walk;     /* what a walk found, on its way into an answer */
     struct dbos_archive_relation **tables; /* by id, ascending */
     uint32_t table_count;
     uint32_t table_capacity;

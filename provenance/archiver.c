@@ -92,7 +92,7 @@ static enum dbos_err lock_database(struct dbos_archiver *archiver, struct dbos_e
 
 static enum dbos_err make_schemas(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     return dbos_duckdb_run(archiver->duck, archiver->connection,
-                           "CREATE SCHEMA hot; CREATE SCHEMA arch; CREATE SCHEMA prov; "
+                           "CREATE SCHEMA arch; CREATE SCHEMA prov; "
                            "CREATE SCHEMA public; CREATE SCHEMA dbos;",
                            info);
 }
@@ -105,7 +105,11 @@ static enum dbos_err init_fixed(struct dbos_archiver *archiver, struct dbos_erri
             return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
         }
     }
-    return DBOS_OK;
+    return dbos_archive_relation_init_fixed(&archiver->walk, archiver->alloc, archiver->duck,
+                                            archiver->connection,
+                                            (enum dbos_archive_fixed)DBOS_ARCHIVE_WALK) == DBOS_OK
+               ? DBOS_OK
+               : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
 }
 
 static enum dbos_err open_sources(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
@@ -202,6 +206,7 @@ static void close_tables(struct dbos_archiver *archiver) {
     for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT; i++) {
         dbos_archive_relation_fini(&archiver->fixed[i]);
     }
+    dbos_archive_relation_fini(&archiver->walk);
     for (uint32_t i = 0; i < archiver->table_count; i++) {
         dbos_archive_relation_fini(archiver->tables[i]);
         dbos_give(archiver->alloc, archiver->tables[i]);
@@ -243,7 +248,7 @@ void dbos_archiver_close(struct dbos_archiver *archiver) {
 /* -- taking over
  * -------------------------------------------------------------------------------------- */
 
-/* Texts and blobs that wait for their files. A segment may name far more bytes than it has: large
+/* Bytes of the rows that wait for their files. A segment may name far more bytes than it has: large
  * values lie in blob segments. */
 static uint64_t hot_bytes(const struct dbos_archiver *archiver) {
     uint64_t bytes = 0;
