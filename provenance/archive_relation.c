@@ -35,6 +35,12 @@ static const struct fixed_column txn_columns[DBOS_TXN_COLUMNS] = {
     [DBOS_TXN_HASH_DELTA] = {"hash_delta", DUCKDB_TYPE_BIGINT},
     [DBOS_TXN_READS] = {"n_reads", DUCKDB_TYPE_BIGINT},
     [DBOS_TXN_WRITES] = {"n_writes", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_STEPS] = {"steps", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_NUMBER] = {"egress_number", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_EGRESS_STATEMENT] = {"egress_statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_EGRESS_COUNT] = {"egress_count", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_BYTES] = {"egress_bytes", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_DIGEST] = {"egress_digest", DUCKDB_TYPE_BIGINT},
 };
 static const struct fixed_column event_columns[DBOS_EVENT_COLUMNS] = {
     [DBOS_EVENT_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
@@ -72,6 +78,14 @@ static const struct fixed_column text_columns[DBOS_TEXT_COLUMNS] = {
     [DBOS_TEXT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
     [DBOS_TEXT_TEXT] = {"text", DUCKDB_TYPE_VARCHAR},
 };
+static const struct fixed_column step_columns[DBOS_STEP_COLUMNS] = {
+    [DBOS_STEP_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_STEP_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_STEP_STEPS] = {"steps", DUCKDB_TYPE_BIGINT},
+    [DBOS_STEP_NUMBER] = {"number", DUCKDB_TYPE_INTEGER},
+    [DBOS_STEP_STATEMENT] = {"statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_STEP_STATEMENT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
+};
 static const struct fixed_column row_columns[DBOS_ROW_COLUMNS] = {
     [DBOS_ROW_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
     [DBOS_ROW_COLUMN_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
@@ -95,6 +109,8 @@ static const struct {
     [DBOS_ARCHIVE_WALK] = {"walk", walk_columns, DBOS_WALK_COLUMNS},
     [DBOS_ARCHIVE_TXN] = {"txn", txn_columns, DBOS_TXN_COLUMNS},
     [DBOS_ARCHIVE_EVENT] = {"event", event_columns, DBOS_EVENT_COLUMNS},
+    [DBOS_ARCHIVE_ACCESS] = {"access", event_columns, DBOS_ACCESS_COLUMNS},
+    [DBOS_ARCHIVE_STEP] = {"step", step_columns, DBOS_STEP_COLUMNS},
     [DBOS_ARCHIVE_SESSION] = {"session", session_columns, DBOS_SESSION_COLUMNS},
     [DBOS_ARCHIVE_STATEMENT] = {"statement", text_columns, DBOS_TEXT_COLUMNS},
 };
@@ -220,6 +236,7 @@ enum dbos_err dbos_archive_relation_init_fixed(struct dbos_archive_relation *rel
                                                enum dbos_archive_fixed which) {
     start(relation, alloc, duck, connection);
     (void)snprintf(relation->name, sizeof relation->name, "%s", fixed_relations[which].name);
+    relation->view = which == DBOS_ARCHIVE_EVENT ? "other_event" : relation->name;
     enum dbos_err err = size_columns(relation, fixed_relations[which].count);
     if (err != DBOS_OK) {
         dbos_archive_relation_fini(relation);
@@ -274,6 +291,7 @@ enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *rel
     start(relation, alloc, duck, connection);
     relation->table_id = def->id;
     (void)snprintf(relation->name, sizeof relation->name, "t_%u", def->id);
+    relation->view = relation->name;
     enum dbos_err err = size_columns(relation, DBOS_ROW_COLUMNS);
     if (err == DBOS_OK) {
         set_fixed(relation, row_columns, DBOS_ROW_COLUMNS);
@@ -488,7 +506,7 @@ enum dbos_err dbos_archive_relation_view(struct dbos_archive_relation *relation,
     }
     struct dbos_buf sql;
     dbos_buf_init(&sql, relation->alloc);
-    dbos_sql_putf(&sql, "CREATE OR REPLACE VIEW arch.%s AS ", relation->name);
+    dbos_sql_putf(&sql, "CREATE OR REPLACE VIEW arch.%s AS ", relation->view);
     if (relation->file_count != 0) {
         put_files(relation, folder, &sql);
     }

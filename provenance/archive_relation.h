@@ -17,7 +17,7 @@
 enum {
     DBOS_ARCHIVE_CHUNK_ROWS = 2048,  /* DuckDB's vector size */
     DBOS_ARCHIVE_NAME_BYTES = 96,    /* "c<id>_<column name>" */
-    DBOS_ARCHIVE_SCHEMA_VERSION = 1, /* of the columns that are the archive's own */
+    DBOS_ARCHIVE_SCHEMA_VERSION = 2, /* of the relations and columns that are the archive's own */
     DBOS_ARCHIVE_FIELD_FIRST = 1000, /* Parquet field id of a table's column = this + column id */
 };
 
@@ -52,8 +52,15 @@ enum dbos_archive_txn_column {
     DBOS_TXN_HASH_DELTA,
     DBOS_TXN_READS,
     DBOS_TXN_WRITES,
+    DBOS_TXN_STEPS, /* the statements' events; NULL = there are none, or they are rows of event */
+    DBOS_TXN_EGRESS_NUMBER, /* within the transaction, of the first EGRESS; NULL = there is none */
+    DBOS_TXN_EGRESS_STATEMENT,
+    DBOS_TXN_EGRESS_COUNT,
+    DBOS_TXN_EGRESS_BYTES,
+    DBOS_TXN_EGRESS_DIGEST,
     DBOS_TXN_COLUMNS,
 };
+/* Reads and writes have the first columns only, in a relation of their own: access. */
 enum dbos_archive_event_column {
     DBOS_EVENT_COLUMN_ORD, /* position * 2^24 + number within the transaction: identity and order */
     DBOS_EVENT_COLUMN_POSITION,
@@ -65,7 +72,8 @@ enum dbos_archive_event_column {
     DBOS_EVENT_COLUMN_COUNT,
     DBOS_EVENT_COLUMN_PREVIOUS,
     DBOS_EVENT_COLUMN_PK,
-    DBOS_EVENT_COLUMN_PARTITION,
+    DBOS_ACCESS_COLUMNS,
+    DBOS_EVENT_COLUMN_PARTITION = DBOS_ACCESS_COLUMNS,
     DBOS_EVENT_COLUMN_PARTITIONS,
     DBOS_EVENT_COLUMN_INDEX,
     DBOS_EVENT_COLUMN_STATEMENT_ID,
@@ -93,6 +101,17 @@ enum dbos_archive_text_column {
     DBOS_TEXT_TEXT,
     DBOS_TEXT_COLUMNS,
 };
+/* Which statements a transaction had, and where among its events: shared by all that had the same.
+ */
+enum dbos_archive_step_column {
+    DBOS_STEP_POSITION,
+    DBOS_STEP_TS,
+    DBOS_STEP_STEPS,
+    DBOS_STEP_NUMBER, /* of the event within the transaction */
+    DBOS_STEP_STATEMENT,
+    DBOS_STEP_STATEMENT_ID,
+    DBOS_STEP_COLUMNS,
+};
 /* The archive's own columns of a table's relation; the table's columns follow. */
 enum dbos_archive_row_column {
     DBOS_ROW_COLUMN_ORD,
@@ -108,7 +127,9 @@ enum dbos_archive_row_column {
 
 enum dbos_archive_fixed {
     DBOS_ARCHIVE_TXN,
+    DBOS_ARCHIVE_ACCESS,
     DBOS_ARCHIVE_EVENT,
+    DBOS_ARCHIVE_STEP,
     DBOS_ARCHIVE_SESSION,
     DBOS_ARCHIVE_STATEMENT,
     DBOS_ARCHIVE_FIXED_COUNT,
@@ -141,6 +162,7 @@ struct dbos_archive_relation {
     const struct dbos_duckdb *duck;
     duckdb_connection connection; /* borrowed */
     char name[32];                /* "event", "t_101" */
+    const char *view; /* of arch: the name, but for event, which is more than its rows */
     uint32_t column_count;
     struct dbos_archive_column *columns;
     /* Of a table. */
