@@ -303,11 +303,19 @@ enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *rel
     return err;
 }
 
+static void free_spare(struct dbos_archive_relation *relation) {
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        relation->duck->destroy_data_chunk(&relation->chunks[relation->chunk_count + i].data);
+    }
+    relation->chunk_spare = 0;
+}
+
 void dbos_archive_relation_fini(struct dbos_archive_relation *relation) {
     if (relation->alloc == NULL) {
         return;
     }
     dbos_archive_relation_cool(relation);
+    free_spare(relation);
     for (uint32_t i = 0; i < relation->file_count; i++) {
         dbos_give(relation->alloc, relation->files[i]);
     }
@@ -326,6 +334,7 @@ enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relat
                                              struct dbos_table_def *def,
                                              struct dbos_errinfo *info) {
     relation->filling = false; /* rows of the new kind begin a chunk of their own */
+    free_spare(relation);
     relation->view_stale = true;
     return adopt_definition(relation, def) == DBOS_OK
                ? DBOS_OK
@@ -404,8 +413,7 @@ static duckdb_data_chunk make_chunk(struct dbos_archive_relation *relation) {
     return chunk;
 }
 
-static enum dbos_err begin_chunk(struct dbos_archive_relation *relation,
-                                 struct dbos_errinfo *info) {
+static enum dbos_err add_chunk(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
     if (relation->chunk_count == relation->chunk_capacity) {
         uint32_t capacity = relation->chunk_capacity * 2 + 8;
         void *chunks =
@@ -420,9 +428,24 @@ static enum dbos_err begin_chunk(struct dbos_archive_relation *relation,
     if (chunk == NULL) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive rows");
     }
-    relation->chunks[relation->chunk_count++] =
+    relation->chunks[relation->chunk_count] =
         (struct dbos_archive_chunk){.data = chunk, .columns = relation->column_count};
-    fetch_slots(relation, chunk);
+    relation->chunk_spare++;
+    return DBOS_OK;
+}
+
+static enum dbos_err begin_chunk(struct dbos_archive_relation *relation,
+                                 struct dbos_errinfo *info) {
+    if (relation->chunk_spare == 0) {
+        enum dbos_err err = add_chunk(relation, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    struct dbos_archive_chunk *chunk = &relation->chunks[relation->chunk_count++];
+    relation->chunk_spare--;
+    chunk->rows = 0;
+    fetch_slots(relation, chunk->data);
     relation->filling = true;
     return DBOS_OK;
 }
@@ -466,11 +489,73 @@ void dbos_archive_row_end(struct dbos_archive_relation *relation) {
     relation->filling = relation->row != DBOS_ARCHIVE_CHUNK_ROWS;
 }
 
-void dbos_archive_relation_cool(struct dbos_archive_relation *relation) {
-    for (uint32_t i = 0; i < relation->chunk_count; i++) {
-        relation->duck->destroy_data_chunk(&relation->chunks[i].data);
+static uint32_t column_named(const struct dbos_archive_relation *relation, const char *name) {
+    uint32_t i = 0;
+    while (i < relation->column_count && strcmp(relation->columns[i].name, name) != 0) {
+        i++;
     }
+    DBOS_CHECK(i < relation->column_count);
+    return i;
+}
+
+static void widen(const int64_t *values, uint32_t count, int64_t *min, int64_t *max) {
+    for (uint32_t i = 0; i < count; i++) {
+        *min = values[i] < *min ? values[i] : *min;
+        *max = values[i] > *max ? values[i] : *max;
+    }
+}
+
+struct dbos_archive_extent
+dbos_archive_relation_extent(const struct dbos_archive_relation *relation) {
+    const struct dbos_duckdb *duck = relation->duck;
+    struct dbos_archive_extent extent = {INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
+    uint32_t position = column_named(relation, "position");
+    uint32_t ts = column_named(relation, "ts");
+    for (uint32_t i = 0; i < relation->chunk_count; i++) {
+        const struct dbos_archive_chunk *chunk = &relation->chunks[i];
+        widen(duck->vector_get_data(duck->data_chunk_get_vector(chunk->data, position)),
+              chunk->rows, &extent.min_position, &extent.max_position);
+        widen(duck->vector_get_data(duck->data_chunk_get_vector(chunk->data, ts)), chunk->rows,
+              &extent.min_ts, &extent.max_ts);
+    }
+    return extent;
+}
+
+static bool is_empty(const uint64_t *validity, uint32_t rows) {
+    uint32_t words = rows / 64;
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < words; i++) {
+        any |= validity[i];
+    }
+    any |= rows % 64 == 0 ? 0 : validity[words] & ((UINT64_C(1) << (rows % 64)) - 1);
+    return any == 0;
+}
+
+bool dbos_archive_relation_lacks(const struct dbos_archive_relation *relation, uint32_t column) {
+    const struct dbos_duckdb *duck = relation->duck;
+    for (uint32_t i = 0; i < relation->chunk_count; i++) {
+        const struct dbos_archive_chunk *chunk = &relation->chunks[i];
+        if (column >= chunk->columns || chunk->rows == 0) {
+            continue;
+        }
+        const uint64_t *validity =
+            duck->vector_get_validity(duck->data_chunk_get_vector(chunk->data, column));
+        if (validity == NULL || !is_empty(validity, chunk->rows)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void dbos_archive_relation_cool(struct dbos_archive_relation *relation) {
+    relation->chunk_spare += relation->chunk_count;
     relation->chunk_count = 0;
+    if (relation->chunk_spare < DBOS_ARCHIVE_CHUNKS_KEPT) {
+        free_spare(relation);
+    }
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        relation->duck->data_chunk_reset(relation->chunks[i].data);
+    }
     relation->filling = false;
     relation->hot_bytes = 0;
     relation->hot_rows = 0;

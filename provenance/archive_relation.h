@@ -16,6 +16,7 @@
 
 enum {
     DBOS_ARCHIVE_CHUNK_ROWS = 2048,  /* DuckDB's vector size */
+    DBOS_ARCHIVE_CHUNKS_KEPT = 8,    /* a relation with so many will have them again */
     DBOS_ARCHIVE_NAME_BYTES = 96,    /* "c<id>_<column name>" */
     DBOS_ARCHIVE_SCHEMA_VERSION = 2, /* of the relations and columns that are the archive's own */
     DBOS_ARCHIVE_FIELD_FIRST = 1000, /* Parquet field id of a table's column = this + column id */
@@ -186,6 +187,7 @@ struct dbos_archive_relation {
     uint64_t hot_rows;
     struct dbos_archive_chunk *chunks;
     uint32_t chunk_count;
+    uint32_t chunk_spare; /* emptied ones behind them */
     uint32_t chunk_capacity;
     struct dbos_archive_slot *slots; /* one for each column */
 };
@@ -247,6 +249,15 @@ void dbos_archive_put_real(struct dbos_archive_relation *relation, uint32_t colu
 void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t column,
                             const void *data, size_t size_bytes);
 
+/* Of the hot rows, where there are any: their columns position and ts. */
+struct dbos_archive_extent {
+    int64_t min_position, max_position;
+    int64_t min_ts, max_ts;
+};
+struct dbos_archive_extent
+dbos_archive_relation_extent(const struct dbos_archive_relation *relation);
+/* Is the column NULL in each hot row? */
+bool dbos_archive_relation_lacks(const struct dbos_archive_relation *relation, uint32_t column);
 /* The hot rows go: they are in files now. No question may be under way. */
 void dbos_archive_relation_cool(struct dbos_archive_relation *relation);
 /* Make arch.<name> show the files and the hot rows. `folder` is the archive's. */

@@ -47,6 +47,7 @@
     X(destroy_logical_type)                                                                        \
     X(create_data_chunk)                                                                           \
     X(destroy_data_chunk)                                                                          \
+    X(data_chunk_reset)                                                                            \
     X(data_chunk_set_size)                                                                         \
     X(data_chunk_get_size)                                                                         \
     X(data_chunk_get_vector)                                                                       \
