@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
-#include "provenance/archive_relation.h"
+#include "provenance/archive_columns.h"
 
 #define LINE_MARK ",\"line_xxh3\":\""
 enum { DIGEST_CHARS = 16 };
