@@ -445,6 +445,7 @@ static enum dbos_err begin_chunk(struct dbos_archive_relation *relation,
     struct dbos_archive_chunk *chunk = &relation->chunks[relation->chunk_count++];
     relation->chunk_spare--;
     chunk->rows = 0;
+    DBOS_CHECK(chunk->columns == relation->column_count);
     fetch_slots(relation, chunk->data);
     relation->filling = true;
     return DBOS_OK;
@@ -550,7 +551,11 @@ bool dbos_archive_relation_lacks(const struct dbos_archive_relation *relation, u
 void dbos_archive_relation_cool(struct dbos_archive_relation *relation) {
     relation->chunk_spare += relation->chunk_count;
     relation->chunk_count = 0;
-    if (relation->chunk_spare < DBOS_ARCHIVE_CHUNKS_KEPT) {
+    bool keep = relation->chunk_spare >= DBOS_ARCHIVE_CHUNKS_KEPT;
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        keep = keep && relation->chunks[i].columns == relation->column_count;
+    }
+    if (!keep) {
         free_spare(relation);
     }
     for (uint32_t i = 0; i < relation->chunk_spare; i++) {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "provenance/archive_relation.h"
 #include "tests/integration/archive_support.h"
 
 TestSuite(archive_files, .timeout = 180);
@@ -197,6 +198,118 @@ Test(archive_files, every_statement_is_an_event_however_many_a_transaction_has) 
                     "2|66\n");
         test_archive_close(&archive);
     }
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
+/* t_7 (k bigint, and with `more` v text). */
+static struct dbos_table_def *make_def(struct dbos_alloc *alloc, bool more) {
+    struct dbos_column columns[2] = {{.id = 1, .name = "k", .type = DBOS_TYPE_INT8},
+                                     {.id = 2, .name = "v", .type = DBOS_TYPE_TEXT}};
+    struct dbos_table_parts parts = {.id = 7,
+                                     .schema_version = more ? 2 : 1,
+                                     .schema = "public",
+                                     .name = "t",
+                                     .partition_column = -1,
+                                     .column_count = more ? 2 : 1,
+                                     .columns = columns};
+    struct dbos_table_def *def = NULL;
+    struct dbos_errinfo info;
+    cr_assert_eq(dbos_table_def_make(alloc, &parts, &def, &info), DBOS_OK, "%s", info.message);
+    return def;
+}
+
+/* One version with k, and with v when the relation has it. */
+static void put_row(struct dbos_archive_relation *relation, int64_t k) {
+    struct dbos_errinfo info;
+    cr_assert_eq(dbos_archive_row_begin(relation, &info), DBOS_OK);
+    for (uint32_t i = 0; i < DBOS_ROW_COLUMNS; i++) {
+        if (i == DBOS_ROW_COLUMN_PK) {
+            dbos_archive_put_null(relation, i);
+        } else {
+            dbos_archive_put_int(relation, i, k);
+        }
+    }
+    dbos_archive_put_int(relation, relation->places[0], k);
+    if (relation->def->column_count == 2) {
+        dbos_archive_put_bytes(relation, relation->places[1], "a text of some length", 21);
+    }
+    dbos_archive_row_end(relation);
+}
+
+/* SELECT of two integers, as text. */
+static void select_pair(const struct dbos_duckdb *duck, duckdb_connection connection,
+                        const char *sql, char *out, size_t out_bytes) {
+    duckdb_result result;
+    struct dbos_errinfo info;
+    cr_assert_eq(dbos_duckdb_select(duck, connection, sql, &result, &info), DBOS_OK, "%s",
+                 info.message);
+    duckdb_data_chunk chunk = duck->fetch_chunk(result);
+    const int64_t *left = duck->vector_get_data(duck->data_chunk_get_vector(chunk, 0));
+    const int64_t *right = duck->vector_get_data(duck->data_chunk_get_vector(chunk, 1));
+    (void)snprintf(out, out_bytes, "%lld %lld", (long long)left[0], (long long)right[0]);
+    duck->destroy_data_chunk(&chunk);
+    duck->destroy_result(&result);
+}
+
+/* Goal: rows that were put before their table got a column are shown without it, in every run of a
+ * query; emptied chunks show nothing, and are filled again. */
+Test(archive_files, hot_rows_keep_the_columns_that_they_had) {
+    struct test_archive archive; /* for its library */
+    char dir[64], pair[64];
+    struct test_node node;
+    struct dbos_alloc alloc;
+    struct dbos_archive_relation relation;
+    struct dbos_errinfo info;
+    duckdb_database database;
+    duckdb_connection connection;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 1), DBOS_OK);
+    test_archive_open(&archive, dir, 0);
+    const struct dbos_duckdb *duck = archive.duck;
+    cr_assert_eq(duck->open_ext(NULL, &database, NULL, NULL), DuckDBSuccess);
+    cr_assert_eq(duck->connect(database, &connection), DuckDBSuccess);
+    cr_assert_eq(dbos_duckdb_run(duck, connection, "CREATE SCHEMA arch", &info), DBOS_OK);
+    dbos_alloc_init(&alloc, "relation", 0);
+    struct dbos_table_def *narrow = make_def(&alloc, false), *wide = make_def(&alloc, true);
+    cr_assert_eq(dbos_archive_relation_init_table(&relation, &alloc, duck, connection, narrow),
+                 DBOS_OK);
+    for (int round = 0; round < 2; round++) {
+        bool is_wide = round == 1;
+        for (int64_t k = 0; k < 20000; k++) {
+            put_row(&relation, k);
+        }
+        if (!is_wide) {
+            cr_assert_eq(dbos_archive_relation_redefine(&relation, wide, &info), DBOS_OK);
+            cr_expect(dbos_archive_relation_lacks(&relation, relation.places[1]));
+        }
+        for (int64_t k = 0; k < 100; k++) {
+            put_row(&relation, k);
+        }
+        cr_expect_not(dbos_archive_relation_lacks(&relation, relation.places[1]));
+        cr_expect(dbos_archive_relation_lacks(&relation, DBOS_ROW_COLUMN_PK));
+        cr_assert_eq(dbos_archive_relation_view(&relation, "", &info), DBOS_OK, "%s", info.message);
+        for (int again = 0; again < 2; again++) {
+            select_pair(duck, connection, "SELECT count(*), sum(c1_k)::BIGINT FROM arch.t_7", pair,
+                        sizeof pair);
+            expect_text(pair, "20100 199994950");
+            select_pair(duck, connection,
+                        "SELECT count(c2_v), sum(length(c2_v))::BIGINT FROM arch.t_7", pair,
+                        sizeof pair);
+            expect_text(pair, is_wide ? "20100 422100" : "100 2100");
+        }
+        dbos_archive_relation_cool(&relation);
+        select_pair(duck, connection, "SELECT count(*), 5::BIGINT FROM arch.t_7", pair,
+                    sizeof pair);
+        expect_text(pair, "0 5");
+    }
+    dbos_archive_relation_fini(&relation);
+    dbos_table_def_unref(narrow);
+    dbos_table_def_unref(wide);
+    duck->disconnect(&connection);
+    duck->close(&database);
+    dbos_alloc_fini(&alloc);
+    test_archive_close(&archive);
     test_node_close(&node);
     test_dir_remove(dir);
 }
