@@ -64,7 +64,7 @@ static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_er
     dbos_sql_putf(&sql, ") TO "); /* the hot rows are in order */
     dbos_sql_put_literal(&sql, to);
     dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, "
-                        "DICTIONARY_SIZE_LIMIT 100, ");
+                        "COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 100, ");
     dbos_sql_putf(&sql, "FIELD_IDS {");
     put_columns(&sql, relation, true);
     dbos_sql_putf(&sql, "})");
