@@ -31,14 +31,22 @@ static void join_path(const struct dbos_archiver *archiver, const char *relative
     DBOS_CHECK(length > 0 && (size_t)length < out_bytes);
 }
 
-static void put_field_ids(struct dbos_buf *sql, const struct dbos_archive_relation *relation) {
-    dbos_sql_putf(sql, "FIELD_IDS {");
+/* The columns that have a value in some row; a file lacks the others. With their field ids, or
+ * without. */
+static void put_columns(struct dbos_buf *sql, const struct dbos_archive_relation *relation,
+                        bool with_ids) {
+    bool first = true;
     for (uint32_t i = 0; i < relation->column_count; i++) {
-        dbos_sql_putf(sql, "%s", i == 0 ? "" : ", ");
+        if (dbos_archive_relation_lacks(relation, i)) {
+            continue;
+        }
+        dbos_sql_putf(sql, "%s", first ? "" : ", ");
         dbos_sql_put_ident(sql, relation->columns[i].name);
-        dbos_sql_putf(sql, ": %u", relation->columns[i].field_id);
+        if (with_ids) {
+            dbos_sql_putf(sql, ": %u", relation->columns[i].field_id);
+        }
+        first = false;
     }
-    dbos_sql_putf(sql, "}");
 }
 
 static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_errinfo *info) {
@@ -46,16 +54,20 @@ static enum dbos_err copy_rows(struct part *part, const char *to, struct dbos_er
     const struct dbos_archive_relation *relation = part->relation;
     struct dbos_buf sql;
     dbos_buf_init(&sql, archiver->alloc);
-    dbos_sql_putf(&sql, "COPY (SELECT * FROM hot.%s", relation->name);
+    dbos_sql_putf(&sql, "COPY (SELECT ");
+    put_columns(&sql, relation, false);
+    dbos_sql_putf(&sql, " FROM hot_%s()", relation->name);
     if (!part->whole) {
         dbos_sql_putf(&sql, " WHERE epoch_us(ts) // %lld = %lld", DAY_US,
                       (long long)part->day_number);
     }
-    dbos_sql_putf(&sql, " ORDER BY %s) TO ", relation->columns[0].name);
+    dbos_sql_putf(&sql, ") TO "); /* the hot rows are in order */
     dbos_sql_put_literal(&sql, to);
-    dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, ");
-    put_field_ids(&sql, relation);
-    dbos_sql_putf(&sql, ")");
+    dbos_sql_putf(&sql, " (FORMAT parquet, COMPRESSION zstd, PARQUET_VERSION v2, "
+                        "COMPRESSION_LEVEL 1, DICTIONARY_SIZE_LIMIT 100, ");
+    dbos_sql_putf(&sql, "FIELD_IDS {");
+    put_columns(&sql, relation, true);
+    dbos_sql_putf(&sql, "})");
     return dbos_archive_run(archiver, archiver->connection, &sql, info);
 }
 
@@ -159,7 +171,7 @@ static enum dbos_err select_days(struct dbos_archiver *archiver,
     char sql[256];
     (void)snprintf(sql, sizeof sql,
                    "SELECT epoch_us(ts) // %lld AS day, count(*), min(position), max(position), "
-                   "count(*) OVER () FROM hot.%s GROUP BY day ORDER BY day",
+                   "count(*) OVER () FROM hot_%s() GROUP BY day ORDER BY day",
                    DAY_US, relation->name);
     return dbos_duckdb_select(archiver->duck, archiver->connection, sql, out, info);
 }
@@ -190,41 +202,75 @@ static void read_day(struct part *part, duckdb_data_chunk chunk, uint64_t row) {
     name_day(part);
 }
 
-/* Files of one relation; their lines go to `line`, their paths to the relation when `paths`. */
-static enum dbos_err export_relation(struct dbos_archiver *archiver,
-                                     struct dbos_archive_relation *relation, struct dbos_buf *line,
-                                     uint64_t *file_count, struct dbos_errinfo *info) {
-    if (!relation->hot) {
-        return DBOS_OK;
+/* The file of one day, its part of the line, its path in the relation. */
+static enum dbos_err export_part(struct part *part, struct dbos_archive_relation *relation,
+                                 struct dbos_buf *line, uint64_t *file_count,
+                                 struct dbos_errinfo *info) {
+    enum dbos_err err = write_part(part, info);
+    if (err != DBOS_OK) {
+        return err;
     }
+    note_part(part, line, *file_count == 0);
+    (*file_count)++;
+    return dbos_archive_relation_add_file(relation, part->path) == DBOS_OK
+               ? DBOS_OK
+               : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
+}
+
+/* Are the hot rows all of one day? Then *part says what of them. */
+static bool is_one_day(struct dbos_archiver *archiver, struct dbos_archive_relation *relation,
+                       struct part *part) {
+    struct dbos_archive_extent extent = dbos_archive_relation_extent(relation);
+    int64_t first = extent.min_ts / DAY_US - (extent.min_ts % DAY_US < 0 ? 1 : 0);
+    int64_t last = extent.max_ts / DAY_US - (extent.max_ts % DAY_US < 0 ? 1 : 0);
+    *part = (struct part){.archiver = archiver,
+                          .relation = relation,
+                          .day_number = first,
+                          .whole = true,
+                          .rows = relation->hot_rows,
+                          .min_position = (uint64_t)extent.min_position,
+                          .max_position = (uint64_t)extent.max_position};
+    name_day(part);
+    return first == last;
+}
+
+static enum dbos_err export_days(struct dbos_archiver *archiver,
+                                 struct dbos_archive_relation *relation, struct dbos_buf *line,
+                                 uint64_t *file_count, struct dbos_errinfo *info) {
     duckdb_result days;
-    enum dbos_err err = dbos_archive_relation_flush(relation, info);
-    if (err != DBOS_OK) {
-        return err;
-    }
-    err = select_days(archiver, relation, &days, info);
-    if (err != DBOS_OK) {
-        return err;
-    }
     duckdb_data_chunk chunk;
+    enum dbos_err err = select_days(archiver, relation, &days, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
     while (err == DBOS_OK && (chunk = archiver->duck->fetch_chunk(days)) != NULL) {
         uint64_t rows = archiver->duck->data_chunk_get_size(chunk);
         for (uint64_t row = 0; row < rows && err == DBOS_OK; row++) {
             struct part part = {.archiver = archiver, .relation = relation};
             read_day(&part, chunk, row);
-            err = write_part(&part, info);
-            if (err == DBOS_OK) {
-                note_part(&part, line, *file_count == 0);
-                (*file_count)++;
-                err = dbos_archive_relation_add_file(relation, part.path) == DBOS_OK
-                          ? DBOS_OK
-                          : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
-            }
+            err = export_part(&part, relation, line, file_count, info);
         }
         archiver->duck->destroy_data_chunk(&chunk);
     }
     archiver->duck->destroy_result(&days);
     return err;
+}
+
+/* Files of one relation; their lines go to `line`, their paths to the relation. */
+static enum dbos_err export_relation(struct dbos_archiver *archiver,
+                                     struct dbos_archive_relation *relation, struct dbos_buf *line,
+                                     uint64_t *file_count, struct dbos_errinfo *info) {
+    struct part part;
+    if (relation->hot_rows == 0) {
+        return DBOS_OK;
+    }
+    enum dbos_err err = dbos_archive_relation_register(relation, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    return is_one_day(archiver, relation, &part)
+               ? export_part(&part, relation, line, file_count, info)
+               : export_days(archiver, relation, line, file_count, info);
 }
 
 static enum dbos_err append_line(struct dbos_archiver *archiver, struct dbos_buf *line,
@@ -272,7 +318,7 @@ enum dbos_err dbos_archive_export(struct dbos_archiver *archiver, uint32_t next_
         err = append_line(archiver, &line, info); /* the segment is in the archive now */
     }
     for (uint32_t i = 0; i < relation_count && err == DBOS_OK; i++) {
-        err = dbos_archive_relation_cool(relation_at(archiver, i), info);
+        dbos_archive_relation_cool(relation_at(archiver, i));
     }
     dbos_buf_fini(&line);
     archiver->exports += err == DBOS_OK ? 1 : 0;
@@ -365,7 +411,7 @@ static enum dbos_err clean_relation(struct dbos_archiver *archiver, const char *
 }
 
 static bool is_relation_name(const char *name) {
-    static const char *const fixed[] = {"txn", "event", "session", "statement"};
+    static const char *const fixed[] = {"txn", "event", "access", "step", "session", "statement"};
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         if (strcmp(name, fixed[i]) == 0) {
             return true;

@@ -697,7 +697,7 @@ static enum dbos_err walk_events(struct making *making, struct dbos_walk *walk, 
     return err;
 }
 
-/* What was found, as rows of hot.walk. */
+/* What was found, as rows of hot_walk(). */
 static enum dbos_err store_found(struct making *making, const struct dbos_walk *walk,
                                  struct dbos_archive_relation *relation) {
     uint32_t count = dbos_walk_count(walk);
@@ -707,28 +707,23 @@ static enum dbos_err store_found(struct making *making, const struct dbos_walk *
         dbos_archive_put_int(relation, DBOS_WALK_DEPTH, found.depth);
         dbos_archive_put_int(relation, DBOS_WALK_ORD, found.ord);
         dbos_archive_put_int(relation, DBOS_WALK_PARENT, found.parent_ord);
-        err = dbos_archive_row_end(relation, making->info);
+        dbos_archive_row_end(relation);
+        err = dbos_archive_row_begin(relation, making->info);
     }
-    return err == DBOS_OK ? dbos_archive_relation_flush(relation, making->info) : err;
+    return err == DBOS_OK ? dbos_archive_relation_register(relation, making->info) : err;
 }
 
 static enum dbos_err show_found(struct making *making, const struct dbos_walk *walk) {
     struct dbos_archiver *archiver = making->archiver;
-    struct dbos_archive_relation relation;
     struct dbos_buf sql;
-    if (dbos_archive_relation_init_fixed(&relation, archiver->alloc, archiver->duck,
-                                         archiver->connection,
-                                         (enum dbos_archive_fixed)DBOS_ARCHIVE_WALK) != DBOS_OK) {
-        return dbos_fail(making->info, DBOS_ERR_NOMEM, "out of memory for the answer");
-    }
-    enum dbos_err err = store_found(making, walk, &relation);
+    enum dbos_err err = store_found(making, walk, &archiver->walk);
     if (err == DBOS_OK) {
         begin_call(making, &sql, "TABLE");
         dbos_sql_putf(&sql, "SELECT w.depth, r.table_name, e.block AS block_id, e.pk, e.position, "
                             "e.statement, e.ts, t.procedure, t.username, " OP_NAME(
                                 "e") ", "
                                      "p.position AS parent_position, p.block AS parent_block, "
-                                     "pr.table_name AS parent_table FROM hot.walk w "
+                                     "pr.table_name AS parent_table FROM hot_walk() w "
                                      "JOIN arch.event e ON e.ord = w.ord "
                                      "LEFT JOIN arch.event p ON p.ord = w.parent "
                                      "LEFT JOIN arch.txn t ON t.position = e.position "
@@ -737,10 +732,8 @@ static enum dbos_err show_found(struct making *making, const struct dbos_walk *w
                                      "ORDER BY w.depth, w.ord");
         err = run(making, &sql);
     }
-    struct dbos_errinfo ignored;
-    enum dbos_err cooled = dbos_archive_relation_cool(&relation, &ignored);
-    dbos_archive_relation_fini(&relation);
-    return err == DBOS_OK ? cooled : err;
+    dbos_archive_relation_cool(&archiver->walk);
+    return err;
 }
 
 static enum dbos_err make_walk(struct making *making, bool backwards) {

@@ -1,5 +1,5 @@
-/* One record becomes one row of txn, a row of event for each event, a row of t_<id> for each write.
- */
+/* One record becomes one row of txn, a row of access for each read or write, a row of t_<id> for
+ * each write, and rows of event for what else it did, where the row of txn does not have it. */
 #include <stdio.h>
 
 #include "provenance/archive_internal.h"
@@ -206,6 +206,12 @@ struct intake {
     int64_t next_ord;
     uint64_t reads;
     uint64_t writes;
+    bool has_egress; /* the first one, which goes into the transaction's row */
+    int64_t egress_number;
+    struct dbos_event egress;
+    bool steps_apart; /* more statements than can be shared: they are rows of event */
+    uint32_t step_count;
+    struct dbos_archive_step steps[DBOS_ARCHIVE_STEPS_MAX];
 };
 
 static void put_clean(struct dbos_archiver *archiver, struct dbos_archive_relation *relation,
@@ -235,7 +241,8 @@ static enum dbos_err take_session(struct intake *in, const struct dbos_event *ev
     put_clean(archiver, relation, DBOS_SESSION_ROLE, event->role);
     put_clean(archiver, relation, DBOS_SESSION_ADDRESS, event->address);
     put_clean(archiver, relation, DBOS_SESSION_APPLICATION, event->application);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
 }
 
 static enum dbos_err take_text(struct intake *in, const struct dbos_event *event) {
@@ -255,7 +262,8 @@ static enum dbos_err take_text(struct intake *in, const struct dbos_event *event
     dbos_archive_put_int(relation, DBOS_TEXT_TS, in->head->commit_us);
     dbos_archive_put_int(relation, DBOS_TEXT_ID, (int64_t)event->statement_id);
     put_clean(archiver, relation, DBOS_TEXT_TEXT, event->text);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
 }
 
 static bool is_write(const struct dbos_event *event) {
@@ -307,31 +315,33 @@ static void put_event_details(struct dbos_archive_relation *relation,
     }
 }
 
-/* The row of `event`; a write's key is in the scratch buffer when `has_key`. */
-static enum dbos_err put_event(struct intake *in, const struct dbos_event *event,
-                               const struct dbos_archive_relation *table, bool has_key) {
-    struct dbos_archive_relation *relation = &in->archiver->fixed[DBOS_ARCHIVE_EVENT];
-    enum dbos_err err = dbos_archive_row_begin(relation, in->info);
-    if (err != DBOS_OK) {
-        return err;
-    }
-    dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_ORD, in->next_ord);
+/* The number of the next event within its transaction. */
+static int64_t number_of(const struct intake *in) {
+    return in->next_ord & ((1 << DBOS_ARCHIVE_ORD_BITS) - 1);
+}
+
+/* What every event has. */
+static void put_event_start(const struct intake *in, struct dbos_archive_relation *relation,
+                            const struct dbos_event *event, int64_t ord) {
+    dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_ORD, ord);
     dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_POSITION, (int64_t)in->head->position);
     dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_TS, in->head->commit_us);
     dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_STATEMENT, event->statement);
     dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_OP, event->op);
+}
+
+/* A read or a write: a row of access. A write's key is in the scratch buffer when `has_key`. */
+static enum dbos_err put_access(struct intake *in, const struct dbos_event *event, bool has_key) {
+    struct dbos_archive_relation *relation = &in->archiver->fixed[DBOS_ARCHIVE_ACCESS];
+    enum dbos_err err = dbos_archive_row_begin(relation, in->info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    put_event_start(in, relation, event, in->next_ord);
+    dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_TABLE, event->table_id);
+    dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_BLOCK, (int64_t)event->block);
     dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_COUNT,
                          is_write(event) ? 1 : (int64_t)event->count);
-    if (event->table_id == 0) {
-        dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_TABLE);
-    } else {
-        dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_TABLE, event->table_id);
-    }
-    if (is_write(event) || event->op == DBOS_EVENT_READ) {
-        dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_BLOCK, (int64_t)event->block);
-    } else {
-        dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_BLOCK);
-    }
     if (event->op == DBOS_EVENT_UPDATE || event->op == DBOS_EVENT_DELETE) {
         dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_PREVIOUS,
                              (int64_t)event->previous_position);
@@ -344,8 +354,101 @@ static enum dbos_err put_event(struct intake *in, const struct dbos_event *event
     } else {
         dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_PK);
     }
-    put_event_details(relation, event, table, in->head->partitions);
-    return dbos_archive_row_end(relation, in->info);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
+}
+
+/* Any other event: a row of event. */
+static enum dbos_err put_event(struct intake *in, const struct dbos_event *event, int64_t ord) {
+    struct dbos_archive_relation *relation = &in->archiver->fixed[DBOS_ARCHIVE_EVENT];
+    enum dbos_err err = dbos_archive_row_begin(relation, in->info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    put_event_start(in, relation, event, ord);
+    if (event->table_id == 0) {
+        dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_TABLE);
+    } else {
+        dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_TABLE, event->table_id);
+    }
+    dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_BLOCK);
+    dbos_archive_put_int(relation, DBOS_EVENT_COLUMN_COUNT, (int64_t)event->count);
+    dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_PREVIOUS);
+    dbos_archive_put_null(relation, DBOS_EVENT_COLUMN_PK);
+    put_event_details(relation, event, dbos_archive_table(in->archiver, event->table_id),
+                      in->head->partitions);
+    dbos_archive_row_end(relation);
+    return DBOS_OK;
+}
+
+/* The statements so far become rows of event, as will those that follow. */
+static enum dbos_err part_steps(struct intake *in) {
+    enum dbos_err err = DBOS_OK;
+    int64_t first = in->next_ord - number_of(in);
+    for (uint32_t i = 0; i < in->step_count && err == DBOS_OK; i++) {
+        struct dbos_event event = {.op = DBOS_EVENT_STATEMENT,
+                                   .statement = (uint16_t)in->steps[i].statement,
+                                   .statement_id = in->steps[i].statement_id};
+        err = put_event(in, &event, first + in->steps[i].number);
+    }
+    in->step_count = 0;
+    in->steps_apart = true;
+    return err;
+}
+
+static enum dbos_err take_statement(struct intake *in, const struct dbos_event *event) {
+    enum dbos_err err = DBOS_OK;
+    if (!in->steps_apart && in->step_count == DBOS_ARCHIVE_STEPS_MAX) {
+        err = part_steps(in);
+    }
+    if (err == DBOS_OK && in->steps_apart) {
+        return put_event(in, event, in->next_ord);
+    }
+    in->steps[in->step_count++] = (struct dbos_archive_step){.statement_id = event->statement_id,
+                                                             .number = (uint32_t)number_of(in),
+                                                             .statement = event->statement};
+    return err;
+}
+
+/* A sequence that no transaction had before: its rows of step. */
+static enum dbos_err put_steps(struct intake *in, uint64_t id) {
+    struct dbos_archive_relation *relation = &in->archiver->fixed[DBOS_ARCHIVE_STEP];
+    if (dbos_archive_steps_learn(&in->archiver->steps, id, in->steps, in->step_count) != DBOS_OK) {
+        return out_of_memory(in->info);
+    }
+    for (uint32_t i = 0; i < in->step_count; i++) {
+        enum dbos_err err = dbos_archive_row_begin(relation, in->info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+        dbos_archive_put_int(relation, DBOS_STEP_POSITION, (int64_t)in->head->position);
+        dbos_archive_put_int(relation, DBOS_STEP_TS, in->head->commit_us);
+        dbos_archive_put_int(relation, DBOS_STEP_STEPS, (int64_t)id);
+        dbos_archive_put_int(relation, DBOS_STEP_NUMBER, in->steps[i].number);
+        dbos_archive_put_int(relation, DBOS_STEP_STATEMENT, in->steps[i].statement);
+        dbos_archive_put_int(relation, DBOS_STEP_STATEMENT_ID, (int64_t)in->steps[i].statement_id);
+        dbos_archive_row_end(relation);
+    }
+    return DBOS_OK;
+}
+
+/* After the last event: the transaction's row gets the id of its steps, or they their own rows. */
+static enum dbos_err end_steps(struct intake *in, bool *out_has, uint64_t *out_id) {
+    const struct dbos_archive_steps *steps = &in->archiver->steps;
+    bool taken;
+    *out_has = in->step_count != 0;
+    if (in->step_count == 0) {
+        return DBOS_OK;
+    }
+    *out_id = dbos_archive_steps_id(in->steps, in->step_count);
+    if (dbos_archive_steps_known(steps, *out_id, in->steps, in->step_count, &taken)) {
+        return DBOS_OK;
+    }
+    if (taken || steps->set_count >= DBOS_ARCHIVE_SETS_MAX) {
+        *out_has = false;
+        return part_steps(in);
+    }
+    return put_steps(in, *out_id);
 }
 
 /* The bytes of a large value, from the blob segments, into archiver->object. */
@@ -420,7 +523,8 @@ static enum dbos_err put_version(struct intake *in, struct dbos_archive_relation
             return err;
         }
     }
-    return dbos_archive_row_end(table, in->info);
+    dbos_archive_row_end(table);
+    return DBOS_OK;
 }
 
 /* A row of dbos.catalog was written: the definition holds from here on. */
@@ -462,7 +566,7 @@ static enum dbos_err take_write(struct intake *in, const struct dbos_event *even
     }
     dbos_buf_reset(&in->archiver->scratch);
     bool has_key = dbos_archive_text_key(&in->archiver->scratch, table->def, image.data);
-    err = put_event(in, event, table, has_key);
+    err = put_access(in, event, has_key);
     if (err == DBOS_OK) {
         err = put_version(in, table, event, image, has_key);
     }
@@ -487,10 +591,19 @@ static enum dbos_err take_event(struct intake *in, const struct dbos_event *even
     }
     if (is_write(event)) {
         err = take_write(in, event);
+    } else if (event->op == DBOS_EVENT_READ) {
+        in->reads += event->count;
+        err = put_access(in, event, false);
+    } else if (event->op == DBOS_EVENT_STATEMENT) {
+        err = take_statement(in, event);
+    } else if (event->op == DBOS_EVENT_EGRESS && !in->has_egress) {
+        in->has_egress = true;
+        in->egress_number = number_of(in);
+        in->egress = *event;
+        err = DBOS_OK;
     } else {
-        in->reads +=
-            event->op == DBOS_EVENT_READ || event->op == DBOS_EVENT_SCAN ? event->count : 0;
-        err = put_event(in, event, dbos_archive_table(in->archiver, event->table_id), false);
+        in->reads += event->op == DBOS_EVENT_SCAN ? event->count : 0;
+        err = put_event(in, event, in->next_ord);
     }
     in->next_ord++;
     return err;
@@ -540,10 +653,25 @@ static void put_caller(struct intake *in, struct dbos_archive_relation *txn) {
                            head->arguments.size_bytes);
 }
 
+static void put_egress(const struct intake *in, struct dbos_archive_relation *txn) {
+    const struct dbos_event *egress = &in->egress;
+    bool has = in->has_egress;
+    put_int_or_null(txn, DBOS_TXN_EGRESS_NUMBER, has, in->egress_number);
+    put_int_or_null(txn, DBOS_TXN_EGRESS_STATEMENT, has, egress->statement);
+    put_int_or_null(txn, DBOS_TXN_EGRESS_COUNT, has, (int64_t)egress->count);
+    put_int_or_null(txn, DBOS_TXN_EGRESS_BYTES, has, (int64_t)egress->bytes);
+    put_int_or_null(txn, DBOS_TXN_EGRESS_DIGEST, has, (int64_t)egress->digest);
+}
+
 static enum dbos_err put_txn(struct intake *in) {
     const struct dbos_record_head *head = in->head;
     struct dbos_archive_relation *txn = &in->archiver->fixed[DBOS_ARCHIVE_TXN];
-    enum dbos_err err = dbos_archive_row_begin(txn, in->info);
+    bool has_steps = false;
+    uint64_t steps = 0;
+    enum dbos_err err = end_steps(in, &has_steps, &steps);
+    if (err == DBOS_OK) {
+        err = dbos_archive_row_begin(txn, in->info);
+    }
     if (err != DBOS_OK) {
         return err;
     }
@@ -562,8 +690,11 @@ static enum dbos_err put_txn(struct intake *in) {
     put_int_or_null(txn, DBOS_TXN_HASH_DELTA, head->has_hash_delta, head->hash_delta);
     dbos_archive_put_int(txn, DBOS_TXN_READS, (int64_t)in->reads);
     dbos_archive_put_int(txn, DBOS_TXN_WRITES, (int64_t)in->writes);
+    put_int_or_null(txn, DBOS_TXN_STEPS, has_steps, (int64_t)steps);
+    put_egress(in, txn);
     put_caller(in, txn);
-    return dbos_archive_row_end(txn, in->info);
+    dbos_archive_row_end(txn);
+    return DBOS_OK;
 }
 
 static void widen_span(struct dbos_archive_span *span, const struct dbos_record_head *head) {
@@ -588,10 +719,12 @@ enum dbos_err dbos_archive_ingest(struct dbos_archiver *archiver, const uint8_t 
         return err;
     }
     DBOS_CHECK(head.position < UINT64_C(1) << (63 - DBOS_ARCHIVE_ORD_BITS));
-    struct intake in = {.archiver = archiver,
-                        .head = &head,
-                        .info = info,
-                        .next_ord = (int64_t)(head.position << DBOS_ARCHIVE_ORD_BITS)};
+    struct intake in; /* not its whole list of steps */
+    memset(&in, 0, offsetof(struct intake, steps));
+    in.archiver = archiver;
+    in.head = &head;
+    in.info = info;
+    in.next_ord = (int64_t)(head.position << DBOS_ARCHIVE_ORD_BITS);
     struct dbos_event event;
     while (err == DBOS_OK && dbos_record_next(&decoder, &event)) {
         err = take_event(&in, &event);

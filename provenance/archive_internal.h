@@ -19,6 +19,8 @@ enum {
     DBOS_ARCHIVE_ORD_BITS = 24, /* an event's number within its transaction */
     DBOS_ARCHIVE_CATALOG_TABLE_KIND = 1,
     DBOS_ARCHIVE_CATALOG_PROCEDURE_KIND = 2,
+    DBOS_ARCHIVE_STEPS_MAX = 64,    /* of a transaction; one with more has rows of its own */
+    DBOS_ARCHIVE_SETS_MAX = 0x8000, /* later ones have rows of their own */
 };
 
 struct dbos_archive_session {
@@ -40,6 +42,28 @@ struct dbos_archive_span {
     int64_t last_us;
 };
 
+/* An event STATEMENT within its transaction. */
+struct dbos_archive_step {
+    uint64_t statement_id;
+    uint32_t number; /* of the event */
+    uint32_t statement;
+};
+static_assert(sizeof(struct dbos_archive_step) == 16, "hashed as it is");
+
+/* Sequences of statements that transactions had, each once. */
+struct dbos_archive_steps {
+    struct dbos_idmap index; /* id → place of `sets` */
+    struct dbos_archive_step_set {
+        uint32_t first; /* of `steps` */
+        uint32_t count;
+    } * sets;
+    uint32_t set_count;
+    uint32_t set_capacity;
+    struct dbos_archive_step *steps;
+    uint32_t step_count;
+    uint32_t step_capacity;
+};
+
 struct dbos_archiver {
     struct dbos_alloc *alloc;
     struct dbos_env *env;
@@ -58,6 +82,7 @@ struct dbos_archiver {
     atomic_bool hurry;
 
     struct dbos_archive_relation fixed[DBOS_ARCHIVE_FIXED_COUNT];
+    struct dbos_archive_relation walk;     /* what a walk found, on its way into an answer */
     struct dbos_archive_relation **tables; /* by id, ascending */
     uint32_t table_count;
     uint32_t table_capacity;
@@ -68,6 +93,7 @@ struct dbos_archiver {
     uint32_t session_count;
     uint32_t session_capacity;
     struct dbos_idmap texts; /* statement ids whose text is known */
+    struct dbos_archive_steps steps;
     struct dbos_archive_procedure *procedures;
     uint32_t procedure_count;
     uint32_t procedure_capacity;
@@ -107,6 +133,22 @@ enum dbos_err dbos_archive_learn_session(struct dbos_archiver *archiver, uint64_
                                          struct dbos_bytes role) DBOS_MUST_USE;
 /* A table's relation by id; NULL = none. */
 struct dbos_archive_relation *dbos_archive_table(const struct dbos_archiver *archiver, uint32_t id);
+
+/* -- archive_steps.c: sequences of statements that many transactions have
+ * -------------------------- */
+
+void dbos_archive_steps_init(struct dbos_archive_steps *steps, struct dbos_alloc *alloc);
+void dbos_archive_steps_fini(struct dbos_archive_steps *steps);
+uint64_t dbos_archive_steps_id(const struct dbos_archive_step *steps, uint32_t count);
+/* Is exactly this sequence known under the id? *out_taken = another one is. */
+bool dbos_archive_steps_known(const struct dbos_archive_steps *steps, uint64_t id,
+                              const struct dbos_archive_step *sequence, uint32_t count,
+                              bool *out_taken);
+/* A sequence, or (with the id of the newest one) what follows of it. Errors: NOMEM, CORRUPT (of
+ * another one). */
+enum dbos_err dbos_archive_steps_learn(struct dbos_archive_steps *steps, uint64_t id,
+                                       const struct dbos_archive_step *sequence,
+                                       uint32_t count) DBOS_MUST_USE;
 
 /* -- archive_export.c: files
  * ----------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/hash.h"
+#include "provenance/archive_columns.h"
 
 #define LINE_MARK ",\"line_xxh3\":\""
 enum { DIGEST_CHARS = 16 };
@@ -21,10 +22,10 @@ static void put_format(struct dbos_buf *line, const char *format, ...) {
 
 void dbos_manifest_begin(struct dbos_buf *line, const struct dbos_manifest_segment *segment) {
     put_format(line,
-               "{\"format\":%d,\"schema_version\":1,\"segment\":%u,\"next_segment\":%u,"
+               "{\"format\":%d,\"schema_version\":%d,\"segment\":%u,\"next_segment\":%u,"
                "\"records\":%llu,",
-               DBOS_MANIFEST_FORMAT, segment->segment, segment->next_segment,
-               (unsigned long long)segment->records);
+               DBOS_MANIFEST_FORMAT, DBOS_ARCHIVE_SCHEMA_VERSION, segment->segment,
+               segment->next_segment, (unsigned long long)segment->records);
     put_format(line, "\"first_position\":%llu,\"last_position\":%llu,",
                (unsigned long long)segment->first_position,
                (unsigned long long)segment->last_position);
@@ -106,10 +107,14 @@ static bool get_string(const char *at, const char *end, const char *key, char *o
 enum dbos_err dbos_manifest_read(const char *line, size_t size_bytes,
                                  struct dbos_manifest_segment *out, struct dbos_errinfo *info) {
     const char *end = line + size_bytes;
-    uint64_t format = 0, segment = 0, next = 0, first_us = 0, last_us = 0;
+    uint64_t format = 0, schema = 0, segment = 0, next = 0, first_us = 0, last_us = 0;
     if (!get_number(line, end, "format", &format) || format != DBOS_MANIFEST_FORMAT) {
         return dbos_fail(info, DBOS_ERR_FORMAT_VERSION, "archive manifest of format %llu",
                          (unsigned long long)format);
+    }
+    if (get_number(line, end, "schema_version", &schema) && schema > DBOS_ARCHIVE_SCHEMA_VERSION) {
+        return dbos_fail(info, DBOS_ERR_FORMAT_VERSION, "archive of schema version %llu",
+                         (unsigned long long)schema);
     }
     bool whole = get_number(line, end, "segment", &segment) &&
                  get_number(line, end, "next_segment", &next) &&

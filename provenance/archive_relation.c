@@ -35,6 +35,12 @@ static const struct fixed_column txn_columns[DBOS_TXN_COLUMNS] = {
     [DBOS_TXN_HASH_DELTA] = {"hash_delta", DUCKDB_TYPE_BIGINT},
     [DBOS_TXN_READS] = {"n_reads", DUCKDB_TYPE_BIGINT},
     [DBOS_TXN_WRITES] = {"n_writes", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_STEPS] = {"steps", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_NUMBER] = {"egress_number", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_EGRESS_STATEMENT] = {"egress_statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_TXN_EGRESS_COUNT] = {"egress_count", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_BYTES] = {"egress_bytes", DUCKDB_TYPE_BIGINT},
+    [DBOS_TXN_EGRESS_DIGEST] = {"egress_digest", DUCKDB_TYPE_BIGINT},
 };
 static const struct fixed_column event_columns[DBOS_EVENT_COLUMNS] = {
     [DBOS_EVENT_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
@@ -72,6 +78,14 @@ static const struct fixed_column text_columns[DBOS_TEXT_COLUMNS] = {
     [DBOS_TEXT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
     [DBOS_TEXT_TEXT] = {"text", DUCKDB_TYPE_VARCHAR},
 };
+static const struct fixed_column step_columns[DBOS_STEP_COLUMNS] = {
+    [DBOS_STEP_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
+    [DBOS_STEP_TS] = {"ts", DUCKDB_TYPE_TIMESTAMP_TZ},
+    [DBOS_STEP_STEPS] = {"steps", DUCKDB_TYPE_BIGINT},
+    [DBOS_STEP_NUMBER] = {"number", DUCKDB_TYPE_INTEGER},
+    [DBOS_STEP_STATEMENT] = {"statement", DUCKDB_TYPE_INTEGER},
+    [DBOS_STEP_STATEMENT_ID] = {"statement_id", DUCKDB_TYPE_BIGINT},
+};
 static const struct fixed_column row_columns[DBOS_ROW_COLUMNS] = {
     [DBOS_ROW_COLUMN_ORD] = {"ord", DUCKDB_TYPE_BIGINT},
     [DBOS_ROW_COLUMN_POSITION] = {"position", DUCKDB_TYPE_BIGINT},
@@ -95,35 +109,11 @@ static const struct {
     [DBOS_ARCHIVE_WALK] = {"walk", walk_columns, DBOS_WALK_COLUMNS},
     [DBOS_ARCHIVE_TXN] = {"txn", txn_columns, DBOS_TXN_COLUMNS},
     [DBOS_ARCHIVE_EVENT] = {"event", event_columns, DBOS_EVENT_COLUMNS},
+    [DBOS_ARCHIVE_ACCESS] = {"access", event_columns, DBOS_ACCESS_COLUMNS},
+    [DBOS_ARCHIVE_STEP] = {"step", step_columns, DBOS_STEP_COLUMNS},
     [DBOS_ARCHIVE_SESSION] = {"session", session_columns, DBOS_SESSION_COLUMNS},
     [DBOS_ARCHIVE_STATEMENT] = {"statement", text_columns, DBOS_TEXT_COLUMNS},
 };
-
-const char *dbos_archive_type_name(duckdb_type type) {
-    if (type == DUCKDB_TYPE_BOOLEAN) {
-        return "BOOLEAN";
-    }
-    if (type == DUCKDB_TYPE_SMALLINT) {
-        return "SMALLINT";
-    }
-    if (type == DUCKDB_TYPE_INTEGER) {
-        return "INTEGER";
-    }
-    if (type == DUCKDB_TYPE_BIGINT) {
-        return "BIGINT";
-    }
-    if (type == DUCKDB_TYPE_DOUBLE) {
-        return "DOUBLE";
-    }
-    if (type == DUCKDB_TYPE_BLOB) {
-        return "BLOB";
-    }
-    if (type == DUCKDB_TYPE_TIMESTAMP_TZ) {
-        return "TIMESTAMPTZ";
-    }
-    DBOS_CHECK(type == DUCKDB_TYPE_VARCHAR);
-    return "VARCHAR";
-}
 
 duckdb_type dbos_archive_type_of(enum dbos_type type) {
     switch (type) {
@@ -222,13 +212,9 @@ static enum dbos_err size_columns(struct dbos_archive_relation *relation, uint32
     struct dbos_alloc *alloc = relation->alloc;
     void *columns = dbos_retake(alloc, relation->columns, count * sizeof *relation->columns);
     relation->columns = columns == NULL ? relation->columns : columns;
-    void *vectors = dbos_retake(alloc, relation->vectors, count * sizeof *relation->vectors);
-    relation->vectors = vectors == NULL ? relation->vectors : vectors;
-    void *data = dbos_retake(alloc, relation->data, count * sizeof *relation->data);
-    relation->data = data == NULL ? relation->data : data;
-    void *validity = dbos_retake(alloc, relation->validity, count * sizeof *relation->validity);
-    relation->validity = validity == NULL ? relation->validity : validity;
-    bool failed = columns == NULL || vectors == NULL || data == NULL || validity == NULL;
+    void *slots = dbos_retake(alloc, relation->slots, count * sizeof *relation->slots);
+    relation->slots = slots == NULL ? relation->slots : slots;
+    bool failed = columns == NULL || slots == NULL;
     return failed ? DBOS_ERR_NOMEM : DBOS_OK;
 }
 
@@ -250,6 +236,7 @@ enum dbos_err dbos_archive_relation_init_fixed(struct dbos_archive_relation *rel
                                                enum dbos_archive_fixed which) {
     start(relation, alloc, duck, connection);
     (void)snprintf(relation->name, sizeof relation->name, "%s", fixed_relations[which].name);
+    relation->view = which == DBOS_ARCHIVE_EVENT ? "other_event" : relation->name;
     enum dbos_err err = size_columns(relation, fixed_relations[which].count);
     if (err != DBOS_OK) {
         dbos_archive_relation_fini(relation);
@@ -304,6 +291,7 @@ enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *rel
     start(relation, alloc, duck, connection);
     relation->table_id = def->id;
     (void)snprintf(relation->name, sizeof relation->name, "t_%u", def->id);
+    relation->view = relation->name;
     enum dbos_err err = size_columns(relation, DBOS_ROW_COLUMNS);
     if (err == DBOS_OK) {
         set_fixed(relation, row_columns, DBOS_ROW_COLUMNS);
@@ -315,31 +303,26 @@ enum dbos_err dbos_archive_relation_init_table(struct dbos_archive_relation *rel
     return err;
 }
 
-/* The appender and its chunk end; rows in the chunk must have been flushed. */
-static void close_writer(struct dbos_archive_relation *relation) {
-    if (relation->chunk != NULL) {
-        relation->duck->destroy_data_chunk(&relation->chunk);
-        relation->chunk = NULL;
+static void free_spare(struct dbos_archive_relation *relation) {
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        relation->duck->destroy_data_chunk(&relation->chunks[relation->chunk_count + i].data);
     }
-    if (relation->appender != NULL) {
-        (void)relation->duck->appender_destroy(&relation->appender);
-        relation->appender = NULL;
-    }
+    relation->chunk_spare = 0;
 }
 
 void dbos_archive_relation_fini(struct dbos_archive_relation *relation) {
     if (relation->alloc == NULL) {
         return;
     }
-    close_writer(relation);
+    dbos_archive_relation_cool(relation);
+    free_spare(relation);
     for (uint32_t i = 0; i < relation->file_count; i++) {
         dbos_give(relation->alloc, relation->files[i]);
     }
     dbos_give(relation->alloc, relation->files);
     dbos_give(relation->alloc, relation->columns);
-    dbos_give(relation->alloc, relation->vectors);
-    dbos_give(relation->alloc, relation->data);
-    dbos_give(relation->alloc, relation->validity);
+    dbos_give(relation->alloc, relation->slots);
+    dbos_give(relation->alloc, relation->chunks);
     dbos_give(relation->alloc, relation->places);
     if (relation->def != NULL) {
         dbos_table_def_unref(relation->def);
@@ -350,28 +333,12 @@ void dbos_archive_relation_fini(struct dbos_archive_relation *relation) {
 enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relation,
                                              struct dbos_table_def *def,
                                              struct dbos_errinfo *info) {
-    uint32_t before = relation->column_count;
-    enum dbos_err err = dbos_archive_relation_flush(relation, info);
-    if (err != DBOS_OK) {
-        return err;
-    }
-    close_writer(relation);
-    if (adopt_definition(relation, def) != DBOS_OK) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a table of the archive");
-    }
+    relation->filling = false; /* rows of the new kind begin a chunk of their own */
+    free_spare(relation);
     relation->view_stale = true;
-    for (uint32_t i = before; relation->hot && i < relation->column_count; i++) {
-        struct dbos_buf sql;
-        dbos_buf_init(&sql, relation->alloc);
-        dbos_sql_putf(&sql, "ALTER TABLE hot.%s ADD COLUMN ", relation->name);
-        dbos_sql_put_ident(&sql, relation->columns[i].name);
-        dbos_sql_putf(&sql, " %s", dbos_archive_type_name(relation->columns[i].type));
-        err = run_built(relation, &sql, info);
-        if (err != DBOS_OK) {
-            return err;
-        }
-    }
-    return DBOS_OK;
+    return adopt_definition(relation, def) == DBOS_OK
+               ? DBOS_OK
+               : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a table of the archive");
 }
 
 enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
@@ -399,171 +366,204 @@ enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relat
 /* -- writing ------------------------------------------------------------------------------------
  */
 
-static enum dbos_err make_hot(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
-    struct dbos_buf sql;
-    dbos_buf_init(&sql, relation->alloc);
-    dbos_sql_putf(&sql, "CREATE TABLE hot.%s (", relation->name);
-    for (uint32_t i = 0; i < relation->column_count; i++) {
-        dbos_sql_putf(&sql, "%s", i == 0 ? "" : ", ");
-        dbos_sql_put_ident(&sql, relation->columns[i].name);
-        dbos_sql_putf(&sql, " %s", dbos_archive_type_name(relation->columns[i].type));
+static uint32_t width_of(duckdb_type type) {
+    if (type == DUCKDB_TYPE_BOOLEAN) {
+        return sizeof(bool);
     }
-    dbos_sql_putf(&sql, ")");
-    enum dbos_err err = run_built(relation, &sql, info);
-    relation->hot = err == DBOS_OK;
-    relation->view_stale = true;
-    return err;
+    if (type == DUCKDB_TYPE_SMALLINT) {
+        return sizeof(int16_t);
+    }
+    if (type == DUCKDB_TYPE_INTEGER) {
+        return sizeof(int32_t);
+    }
+    bool is_bytes = type == DUCKDB_TYPE_VARCHAR || type == DUCKDB_TYPE_BLOB;
+    return is_bytes ? sizeof(duckdb_string_t) : sizeof(int64_t);
 }
 
-/* Pointers into the (emptied) chunk. */
-static void fetch_vectors(struct dbos_archive_relation *relation) {
+/* Pointers into the new chunk. */
+static void fetch_slots(struct dbos_archive_relation *relation, duckdb_data_chunk chunk) {
     const struct dbos_duckdb *duck = relation->duck;
+    relation->row_bytes = 0;
     for (uint32_t i = 0; i < relation->column_count; i++) {
-        relation->vectors[i] = duck->data_chunk_get_vector(relation->chunk, i);
-        relation->data[i] = duck->vector_get_data(relation->vectors[i]);
-        relation->validity[i] = NULL;
+        struct dbos_archive_slot *slot = &relation->slots[i];
+        slot->vector = duck->data_chunk_get_vector(chunk, i);
+        slot->data = duck->vector_get_data(slot->vector);
+        slot->validity = NULL;
+        slot->type = relation->columns[i].type;
+        relation->row_bytes += width_of(slot->type);
     }
     relation->row = 0;
 }
 
-static enum dbos_err make_chunk(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
+static duckdb_data_chunk make_chunk(struct dbos_archive_relation *relation) {
     const struct dbos_duckdb *duck = relation->duck;
     duckdb_logical_type *types =
         dbos_take_zero(relation->alloc, relation->column_count * sizeof(duckdb_logical_type));
     if (types == NULL) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive rows");
+        return NULL;
     }
     for (uint32_t i = 0; i < relation->column_count; i++) {
         types[i] = duck->create_logical_type(relation->columns[i].type);
     }
-    relation->chunk = duck->create_data_chunk(types, relation->column_count);
+    duckdb_data_chunk chunk = duck->create_data_chunk(types, relation->column_count);
     for (uint32_t i = 0; i < relation->column_count; i++) {
         duck->destroy_logical_type(&types[i]);
     }
     dbos_give(relation->alloc, types);
-    if (relation->chunk == NULL) {
-        return dbos_fail(info, DBOS_ERR_ARCHIVE, "DuckDB made no data chunk");
+    return chunk;
+}
+
+static enum dbos_err add_chunk(struct dbos_archive_relation *relation, struct dbos_errinfo *info) {
+    if (relation->chunk_count == relation->chunk_capacity) {
+        uint32_t capacity = relation->chunk_capacity * 2 + 8;
+        void *chunks =
+            dbos_retake(relation->alloc, relation->chunks, capacity * sizeof *relation->chunks);
+        if (chunks == NULL) {
+            return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive rows");
+        }
+        relation->chunks = chunks;
+        relation->chunk_capacity = capacity;
     }
-    fetch_vectors(relation);
+    duckdb_data_chunk chunk = make_chunk(relation);
+    if (chunk == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for archive rows");
+    }
+    relation->chunks[relation->chunk_count] =
+        (struct dbos_archive_chunk){.data = chunk, .columns = relation->column_count};
+    relation->chunk_spare++;
     return DBOS_OK;
 }
 
-static enum dbos_err appender_failed(struct dbos_archive_relation *relation,
-                                     struct dbos_errinfo *info) {
-    const char *message = relation->duck->appender_error(relation->appender);
-    return dbos_fail(info, DBOS_ERR_ARCHIVE, "cannot add rows to %s: %s", relation->name,
-                     message == NULL ? "no reason given" : message);
+static enum dbos_err begin_chunk(struct dbos_archive_relation *relation,
+                                 struct dbos_errinfo *info) {
+    if (relation->chunk_spare == 0) {
+        enum dbos_err err = add_chunk(relation, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    struct dbos_archive_chunk *chunk = &relation->chunks[relation->chunk_count++];
+    relation->chunk_spare--;
+    chunk->rows = 0;
+    DBOS_CHECK(chunk->columns == relation->column_count);
+    fetch_slots(relation, chunk->data);
+    relation->filling = true;
+    return DBOS_OK;
 }
 
 enum dbos_err dbos_archive_row_begin(struct dbos_archive_relation *relation,
                                      struct dbos_errinfo *info) {
-    if (relation->chunk != NULL) {
-        return DBOS_OK;
-    }
-    if (!relation->hot) {
-        enum dbos_err err = make_hot(relation, info);
-        if (err != DBOS_OK) {
-            return err;
-        }
-    }
-    if (relation->duck->appender_create(relation->connection, "hot", relation->name,
-                                        &relation->appender) != DuckDBSuccess) {
-        return appender_failed(relation, info);
-    }
-    return make_chunk(relation, info);
+    return relation->filling ? DBOS_OK : begin_chunk(relation, info);
 }
 
-void dbos_archive_put_null(struct dbos_archive_relation *relation, uint32_t column) {
-    if (relation->validity[column] == NULL) {
-        relation->duck->vector_ensure_validity_writable(relation->vectors[column]);
-        relation->validity[column] = relation->duck->vector_get_validity(relation->vectors[column]);
-    }
-    relation->validity[column][relation->row / 64] &= ~(UINT64_C(1) << (relation->row % 64));
-}
-
-void dbos_archive_put_valid(struct dbos_archive_relation *relation, uint32_t column) {
-    if (relation->validity[column] != NULL) {
-        relation->validity[column][relation->row / 64] |= UINT64_C(1) << (relation->row % 64);
-    }
-}
-
-void dbos_archive_put_int(struct dbos_archive_relation *relation, uint32_t column, int64_t value) {
-    void *data = relation->data[column];
-    duckdb_type type = relation->columns[column].type;
-    if (type == DUCKDB_TYPE_BIGINT || type == DUCKDB_TYPE_TIMESTAMP_TZ) {
-        ((int64_t *)data)[relation->row] = value;
-    } else if (type == DUCKDB_TYPE_INTEGER) {
-        ((int32_t *)data)[relation->row] = (int32_t)value;
-    } else if (type == DUCKDB_TYPE_SMALLINT) {
-        ((int16_t *)data)[relation->row] = (int16_t)value;
-    } else {
-        DBOS_CHECK(type == DUCKDB_TYPE_BOOLEAN);
-        ((bool *)data)[relation->row] = value != 0;
-    }
+void dbos_archive_put_first_null(struct dbos_archive_relation *relation, uint32_t column) {
+    struct dbos_archive_slot *slot = &relation->slots[column];
+    relation->duck->vector_ensure_validity_writable(slot->vector);
+    slot->validity = relation->duck->vector_get_validity(slot->vector);
 }
 
 void dbos_archive_put_real(struct dbos_archive_relation *relation, uint32_t column, double value) {
     DBOS_CHECK(relation->columns[column].type == DUCKDB_TYPE_DOUBLE);
-    ((double *)relation->data[column])[relation->row] = value;
+    ((double *)relation->slots[column].data)[relation->row] = value;
 }
 
 void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t column,
                             const void *data, size_t size_bytes) {
-    relation->duck->vector_assign_string_element_len(relation->vectors[column], relation->row,
-                                                     size_bytes == 0 ? "" : data, size_bytes);
+    struct dbos_archive_slot *slot = &relation->slots[column];
+    duckdb_string_t text = {.value.inlined.length = (uint32_t)size_bytes};
+    if (size_bytes <= sizeof text.value.inlined.inlined) {
+        if (size_bytes != 0) {
+            memcpy(text.value.inlined.inlined, data, size_bytes);
+        }
+        ((duckdb_string_t *)slot->data)[relation->row] = text;
+        return;
+    }
+    relation->duck->vector_assign_string_element_len(slot->vector, relation->row, data, size_bytes);
     relation->hot_bytes += size_bytes;
 }
 
-/* The chunk's rows go to the appender. */
-static enum dbos_err append_chunk(struct dbos_archive_relation *relation,
-                                  struct dbos_errinfo *info) {
-    const struct dbos_duckdb *duck = relation->duck;
-    duck->data_chunk_set_size(relation->chunk, relation->row);
-    if (duck->append_data_chunk(relation->appender, relation->chunk) != DuckDBSuccess) {
-        return appender_failed(relation, info);
-    }
-    duck->data_chunk_reset(relation->chunk);
-    fetch_vectors(relation);
-    return DBOS_OK;
-}
-
-enum dbos_err dbos_archive_row_end(struct dbos_archive_relation *relation,
-                                   struct dbos_errinfo *info) {
+void dbos_archive_row_end(struct dbos_archive_relation *relation) {
     relation->row++;
-    return relation->row == DBOS_ARCHIVE_CHUNK_ROWS ? append_chunk(relation, info) : DBOS_OK;
+    relation->chunks[relation->chunk_count - 1].rows = relation->row;
+    relation->hot_rows++;
+    relation->hot_bytes += relation->row_bytes;
+    relation->filling = relation->row != DBOS_ARCHIVE_CHUNK_ROWS;
 }
 
-enum dbos_err dbos_archive_relation_flush(struct dbos_archive_relation *relation,
-                                          struct dbos_errinfo *info) {
-    if (relation->chunk == NULL) {
-        return DBOS_OK;
+static uint32_t column_named(const struct dbos_archive_relation *relation, const char *name) {
+    uint32_t i = 0;
+    while (i < relation->column_count && strcmp(relation->columns[i].name, name) != 0) {
+        i++;
     }
-    if (relation->row != 0) {
-        enum dbos_err err = append_chunk(relation, info);
-        if (err != DBOS_OK) {
-            return err;
+    DBOS_CHECK(i < relation->column_count);
+    return i;
+}
+
+static void widen(const int64_t *values, uint32_t count, int64_t *min, int64_t *max) {
+    for (uint32_t i = 0; i < count; i++) {
+        *min = values[i] < *min ? values[i] : *min;
+        *max = values[i] > *max ? values[i] : *max;
+    }
+}
+
+struct dbos_archive_extent
+dbos_archive_relation_extent(const struct dbos_archive_relation *relation) {
+    const struct dbos_duckdb *duck = relation->duck;
+    struct dbos_archive_extent extent = {INT64_MAX, INT64_MIN, INT64_MAX, INT64_MIN};
+    uint32_t position = column_named(relation, "position");
+    uint32_t ts = column_named(relation, "ts");
+    for (uint32_t i = 0; i < relation->chunk_count; i++) {
+        const struct dbos_archive_chunk *chunk = &relation->chunks[i];
+        widen(duck->vector_get_data(duck->data_chunk_get_vector(chunk->data, position)),
+              chunk->rows, &extent.min_position, &extent.max_position);
+        widen(duck->vector_get_data(duck->data_chunk_get_vector(chunk->data, ts)), chunk->rows,
+              &extent.min_ts, &extent.max_ts);
+    }
+    return extent;
+}
+
+static bool is_empty(const uint64_t *validity, uint32_t rows) {
+    uint32_t words = rows / 64;
+    uint64_t any = 0;
+    for (uint32_t i = 0; i < words; i++) {
+        any |= validity[i];
+    }
+    any |= rows % 64 == 0 ? 0 : validity[words] & ((UINT64_C(1) << (rows % 64)) - 1);
+    return any == 0;
+}
+
+bool dbos_archive_relation_lacks(const struct dbos_archive_relation *relation, uint32_t column) {
+    const struct dbos_duckdb *duck = relation->duck;
+    for (uint32_t i = 0; i < relation->chunk_count; i++) {
+        const struct dbos_archive_chunk *chunk = &relation->chunks[i];
+        if (column >= chunk->columns || chunk->rows == 0) {
+            continue;
+        }
+        const uint64_t *validity =
+            duck->vector_get_validity(duck->data_chunk_get_vector(chunk->data, column));
+        if (validity == NULL || !is_empty(validity, chunk->rows)) {
+            return false;
         }
     }
-    if (relation->duck->appender_flush(relation->appender) != DuckDBSuccess) {
-        return appender_failed(relation, info);
-    }
-    return DBOS_OK;
+    return true;
 }
 
-enum dbos_err dbos_archive_relation_cool(struct dbos_archive_relation *relation,
-                                         struct dbos_errinfo *info) {
-    close_writer(relation);
-    relation->hot_bytes = 0;
-    if (!relation->hot) {
-        return DBOS_OK;
+void dbos_archive_relation_cool(struct dbos_archive_relation *relation) {
+    relation->chunk_spare += relation->chunk_count;
+    relation->chunk_count = 0;
+    bool keep = relation->chunk_spare >= DBOS_ARCHIVE_CHUNKS_KEPT;
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        keep = keep && relation->chunks[i].columns == relation->column_count;
     }
-    struct dbos_buf sql;
-    dbos_buf_init(&sql, relation->alloc);
-    dbos_sql_putf(&sql, "DROP VIEW IF EXISTS arch.%s; DROP TABLE hot.%s", relation->name,
-                  relation->name);
-    relation->hot = false;
-    relation->view_stale = true;
-    return run_built(relation, &sql, info);
+    if (!keep) {
+        free_spare(relation);
+    }
+    for (uint32_t i = 0; i < relation->chunk_spare; i++) {
+        relation->duck->data_chunk_reset(relation->chunks[i].data);
+    }
+    relation->filling = false;
+    relation->hot_bytes = 0;
+    relation->hot_rows = 0;
 }
 
 static void put_files(const struct dbos_archive_relation *relation, const char *folder,
@@ -587,23 +587,20 @@ static void put_files(const struct dbos_archive_relation *relation, const char *
 
 enum dbos_err dbos_archive_relation_view(struct dbos_archive_relation *relation, const char *folder,
                                          struct dbos_errinfo *info) {
-    enum dbos_err err = dbos_archive_relation_flush(relation, info);
-    if (err != DBOS_OK || (!relation->view_stale && relation->hot)) {
-        return err;
+    if (!relation->view_stale) {
+        return DBOS_OK;
     }
-    if (!relation->hot) {
-        err = make_hot(relation, info); /* empty: it gives the view its columns */
-        if (err != DBOS_OK) {
-            return err;
-        }
+    enum dbos_err err = dbos_archive_relation_register(relation, info);
+    if (err != DBOS_OK) {
+        return err;
     }
     struct dbos_buf sql;
     dbos_buf_init(&sql, relation->alloc);
-    dbos_sql_putf(&sql, "CREATE OR REPLACE VIEW arch.%s AS ", relation->name);
+    dbos_sql_putf(&sql, "CREATE OR REPLACE VIEW arch.%s AS ", relation->view);
     if (relation->file_count != 0) {
         put_files(relation, folder, &sql);
     }
-    dbos_sql_putf(&sql, "SELECT * FROM hot.%s", relation->name);
+    dbos_sql_putf(&sql, "SELECT * FROM hot_%s()", relation->name);
     err = run_built(relation, &sql, info);
     relation->view_stale = err != DBOS_OK;
     return err;

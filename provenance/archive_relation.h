@@ -1,8 +1,9 @@
 /* Relations of the archive: transactions, events, sessions, statement texts, and one for each table
- * with its row versions. What of a relation is not in Parquet files yet lies in a "hot" table of
- * the archiver's in-memory DuckDB; a view `arch.<name>` is the union.
+ * with its row versions. What of a relation is not in Parquet files yet is "hot": chunks in
+ * DuckDB's own layout, filled in place, which its table function hot_<name>() hands out without a
+ * copy. A view `arch.<name>` is the union.
  *
- *   put_… end_row ─▶ chunk of 2,048 rows ─▶ hot.<name> ─export─▶ <name>/day=…/part-….parquet
+ *   put_… row_end ─▶ chunks of 2,048 rows ─ hot_<name>() ─export─▶ <name>/day=…/part-….parquet
  *                                              └────────── arch.<name> (view) ────────┘
  *
  * Thread: the archiver's.
@@ -10,13 +11,14 @@
 #ifndef DBOS_PROVENANCE_ARCHIVE_RELATION_H
 #define DBOS_PROVENANCE_ARCHIVE_RELATION_H
 
+#include "provenance/archive_columns.h"
 #include "provenance/duckdb.h"
 #include "storage/schema.h"
 
 enum {
     DBOS_ARCHIVE_CHUNK_ROWS = 2048,  /* DuckDB's vector size */
+    DBOS_ARCHIVE_CHUNKS_KEPT = 8,    /* a relation with so many will have them again */
     DBOS_ARCHIVE_NAME_BYTES = 96,    /* "c<id>_<column name>" */
-    DBOS_ARCHIVE_SCHEMA_VERSION = 1, /* of the columns that are the archive's own */
     DBOS_ARCHIVE_FIELD_FIRST = 1000, /* Parquet field id of a table's column = this + column id */
 };
 
@@ -26,100 +28,17 @@ struct dbos_archive_column {
     uint32_t field_id;
 };
 
-/* Columns of the fixed relations, in order. */
-enum dbos_archive_txn_column {
-    DBOS_TXN_POSITION,
-    DBOS_TXN_TS,
-    DBOS_TXN_START_TS,
-    DBOS_TXN_PARTITION,
-    DBOS_TXN_PARTITIONS,
-    DBOS_TXN_FLAGS,
-    DBOS_TXN_OUTCOME,
-    DBOS_TXN_STATUS,
-    DBOS_TXN_READ_ONLY,
-    DBOS_TXN_SESSION,
-    DBOS_TXN_REQUEST,
-    DBOS_TXN_USERNAME,
-    DBOS_TXN_ROLE,
-    DBOS_TXN_PROCEDURE_ID,
-    DBOS_TXN_PROCEDURE_VERSION,
-    DBOS_TXN_PROCEDURE,
-    DBOS_TXN_TASK_ID,
-    DBOS_TXN_SEED,
-    DBOS_TXN_ARGUMENT_COUNT,
-    DBOS_TXN_ARGUMENTS,
-    DBOS_TXN_HASH_DELTA,
-    DBOS_TXN_READS,
-    DBOS_TXN_WRITES,
-    DBOS_TXN_COLUMNS,
+/* A column of the chunk that is being filled. */
+struct dbos_archive_slot {
+    void *data;
+    uint64_t *validity; /* NULL until the chunk's first NULL in that column */
+    duckdb_vector vector;
+    duckdb_type type;
 };
-enum dbos_archive_event_column {
-    DBOS_EVENT_COLUMN_ORD, /* position * 2^24 + number within the transaction: identity and order */
-    DBOS_EVENT_COLUMN_POSITION,
-    DBOS_EVENT_COLUMN_TS,
-    DBOS_EVENT_COLUMN_STATEMENT,
-    DBOS_EVENT_COLUMN_OP,
-    DBOS_EVENT_COLUMN_TABLE,
-    DBOS_EVENT_COLUMN_BLOCK,
-    DBOS_EVENT_COLUMN_COUNT,
-    DBOS_EVENT_COLUMN_PREVIOUS,
-    DBOS_EVENT_COLUMN_PK,
-    DBOS_EVENT_COLUMN_PARTITION,
-    DBOS_EVENT_COLUMN_PARTITIONS,
-    DBOS_EVENT_COLUMN_INDEX,
-    DBOS_EVENT_COLUMN_STATEMENT_ID,
-    DBOS_EVENT_COLUMN_BYTES,
-    DBOS_EVENT_COLUMN_DIGEST,
-    DBOS_EVENT_COLUMN_LOW,
-    DBOS_EVENT_COLUMN_HIGH,
-    DBOS_EVENT_COLUMN_BOUNDS,
-    DBOS_EVENT_COLUMNS,
-};
-enum dbos_archive_session_column {
-    DBOS_SESSION_POSITION,
-    DBOS_SESSION_TS,
-    DBOS_SESSION_ID,
-    DBOS_SESSION_USERNAME,
-    DBOS_SESSION_ROLE,
-    DBOS_SESSION_ADDRESS,
-    DBOS_SESSION_APPLICATION,
-    DBOS_SESSION_COLUMNS,
-};
-enum dbos_archive_text_column {
-    DBOS_TEXT_POSITION,
-    DBOS_TEXT_TS,
-    DBOS_TEXT_ID,
-    DBOS_TEXT_TEXT,
-    DBOS_TEXT_COLUMNS,
-};
-/* The archive's own columns of a table's relation; the table's columns follow. */
-enum dbos_archive_row_column {
-    DBOS_ROW_COLUMN_ORD,
-    DBOS_ROW_COLUMN_POSITION,
-    DBOS_ROW_COLUMN_TS,
-    DBOS_ROW_COLUMN_STATEMENT,
-    DBOS_ROW_COLUMN_OP,
-    DBOS_ROW_COLUMN_BLOCK,
-    DBOS_ROW_COLUMN_PREVIOUS,
-    DBOS_ROW_COLUMN_PK,
-    DBOS_ROW_COLUMNS,
-};
-
-enum dbos_archive_fixed {
-    DBOS_ARCHIVE_TXN,
-    DBOS_ARCHIVE_EVENT,
-    DBOS_ARCHIVE_SESSION,
-    DBOS_ARCHIVE_STATEMENT,
-    DBOS_ARCHIVE_FIXED_COUNT,
-    /* Never exported: what a walk found, on its way into an answer. */
-    DBOS_ARCHIVE_WALK = DBOS_ARCHIVE_FIXED_COUNT,
-    DBOS_ARCHIVE_KIND_COUNT,
-};
-enum dbos_archive_walk_column {
-    DBOS_WALK_DEPTH,
-    DBOS_WALK_ORD,
-    DBOS_WALK_PARENT,
-    DBOS_WALK_COLUMNS,
+struct dbos_archive_chunk {
+    duckdb_data_chunk data;
+    uint32_t rows;
+    uint32_t columns; /* the relation may have got more since */
 };
 
 struct dbos_archive_relation {
@@ -127,6 +46,7 @@ struct dbos_archive_relation {
     const struct dbos_duckdb *duck;
     duckdb_connection connection; /* borrowed */
     char name[32];                /* "event", "t_101" */
+    const char *view; /* of arch: the name, but for event, which is more than its rows */
     uint32_t column_count;
     struct dbos_archive_column *columns;
     /* Of a table. */
@@ -139,16 +59,20 @@ struct dbos_archive_relation {
     char **files;
     uint32_t file_count;
     uint32_t file_capacity;
-    /* The hot table and the chunk being filled. */
-    bool hot;
+
+    /* Hot rows; the last chunk is being filled when `filling`. */
+    bool function; /* hot_<name>() is there */
     bool view_stale;
-    uint64_t hot_bytes; /* of texts and blobs put since it was cool */
-    duckdb_appender appender;
-    duckdb_data_chunk chunk;
-    uint32_t row;
-    duckdb_vector *vectors;
-    void **data;
-    uint64_t **validity; /* NULL until the chunk's first NULL in that column */
+    bool filling;
+    uint32_t row; /* of the last chunk: the one being put */
+    uint32_t row_bytes;
+    uint64_t hot_bytes; /* since it was cool */
+    uint64_t hot_rows;
+    struct dbos_archive_chunk *chunks;
+    uint32_t chunk_count;
+    uint32_t chunk_spare; /* emptied ones behind them */
+    uint32_t chunk_capacity;
+    struct dbos_archive_slot *slots; /* one for each column */
 };
 
 enum dbos_err dbos_archive_relation_init_fixed(struct dbos_archive_relation *relation,
@@ -170,31 +94,62 @@ enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relat
 enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
                                              const char *path) DBOS_MUST_USE;
 
-/* A row: begin, one put for each column, end. */
+/* A row: begin, one put for each column, end. It is hot at once. */
 enum dbos_err dbos_archive_row_begin(struct dbos_archive_relation *relation,
                                      struct dbos_errinfo *info) DBOS_MUST_USE;
-void dbos_archive_put_null(struct dbos_archive_relation *relation, uint32_t column);
+void dbos_archive_row_end(struct dbos_archive_relation *relation);
+/* The column's first NULL of this chunk. */
+void dbos_archive_put_first_null(struct dbos_archive_relation *relation, uint32_t column);
+static inline void dbos_archive_put_null(struct dbos_archive_relation *relation, uint32_t column) {
+    if (relation->slots[column].validity == NULL) {
+        dbos_archive_put_first_null(relation, column);
+    }
+    relation->slots[column].validity[relation->row / 64] &= ~(UINT64_C(1) << (relation->row % 64));
+}
 /* Takes back a NULL of this row; a value follows. */
-void dbos_archive_put_valid(struct dbos_archive_relation *relation, uint32_t column);
-void dbos_archive_put_int(struct dbos_archive_relation *relation, uint32_t column, int64_t value);
+static inline void dbos_archive_put_valid(struct dbos_archive_relation *relation, uint32_t column) {
+    if (relation->slots[column].validity != NULL) {
+        relation->slots[column].validity[relation->row / 64] |= UINT64_C(1) << (relation->row % 64);
+    }
+}
+static inline void dbos_archive_put_int(struct dbos_archive_relation *relation, uint32_t column,
+                                        int64_t value) {
+    void *data = relation->slots[column].data;
+    duckdb_type type = relation->slots[column].type;
+    if (type == DUCKDB_TYPE_BIGINT || type == DUCKDB_TYPE_TIMESTAMP_TZ) {
+        ((int64_t *)data)[relation->row] = value;
+    } else if (type == DUCKDB_TYPE_INTEGER) {
+        ((int32_t *)data)[relation->row] = (int32_t)value;
+    } else if (type == DUCKDB_TYPE_SMALLINT) {
+        ((int16_t *)data)[relation->row] = (int16_t)value;
+    } else {
+        DBOS_CHECK(type == DUCKDB_TYPE_BOOLEAN);
+        ((bool *)data)[relation->row] = value != 0;
+    }
+}
 void dbos_archive_put_real(struct dbos_archive_relation *relation, uint32_t column, double value);
 /* Text must be valid UTF-8 (a database value is); `text` of clients is made so first. */
 void dbos_archive_put_bytes(struct dbos_archive_relation *relation, uint32_t column,
                             const void *data, size_t size_bytes);
-enum dbos_err dbos_archive_row_end(struct dbos_archive_relation *relation,
-                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Rows put so far become visible in hot.<name>. */
-enum dbos_err dbos_archive_relation_flush(struct dbos_archive_relation *relation,
-                                          struct dbos_errinfo *info) DBOS_MUST_USE;
-/* The hot table goes: its rows are in files now. */
-enum dbos_err dbos_archive_relation_cool(struct dbos_archive_relation *relation,
-                                         struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Of the hot rows, where there are any: their columns position and ts. */
+struct dbos_archive_extent {
+    int64_t min_position, max_position;
+    int64_t min_ts, max_ts;
+};
+struct dbos_archive_extent
+dbos_archive_relation_extent(const struct dbos_archive_relation *relation);
+/* Is the column NULL in each hot row? */
+bool dbos_archive_relation_lacks(const struct dbos_archive_relation *relation, uint32_t column);
+/* The hot rows go: they are in files now. No question may be under way. */
+void dbos_archive_relation_cool(struct dbos_archive_relation *relation);
 /* Make arch.<name> show the files and the hot rows. `folder` is the archive's. */
 enum dbos_err dbos_archive_relation_view(struct dbos_archive_relation *relation, const char *folder,
                                          struct dbos_errinfo *info) DBOS_MUST_USE;
-/* DuckDB's name of a column type. */
-const char *dbos_archive_type_name(duckdb_type type);
+/* hot_<name>() is there from here on (archive_hot.c). Every relation that a function was made for
+ * must stay where it is until the connection's database is closed. */
+enum dbos_err dbos_archive_relation_register(struct dbos_archive_relation *relation,
+                                             struct dbos_errinfo *info) DBOS_MUST_USE;
 duckdb_type dbos_archive_type_of(enum dbos_type type);
 
 /* SQL text: a quoted identifier and a quoted literal (both with doubled quotes), formatted text. */

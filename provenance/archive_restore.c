@@ -55,6 +55,25 @@ static enum dbos_err restore_texts(struct dbos_archiver *archiver, duckdb_data_c
     return DBOS_OK;
 }
 
+static enum dbos_err restore_steps(struct dbos_archiver *archiver, duckdb_data_chunk chunk,
+                                   struct dbos_errinfo *info) {
+    const int64_t *ids = column_of(archiver, chunk, 0);
+    const int32_t *numbers = column_of(archiver, chunk, 1);
+    const int32_t *statements = column_of(archiver, chunk, 2);
+    const int64_t *statement_ids = column_of(archiver, chunk, 3);
+    uint64_t rows = archiver->duck->data_chunk_get_size(chunk);
+    for (uint64_t i = 0; i < rows; i++) {
+        struct dbos_archive_step step = {.statement_id = (uint64_t)statement_ids[i],
+                                         .number = (uint32_t)numbers[i],
+                                         .statement = (uint32_t)statements[i]};
+        enum dbos_err err = dbos_archive_steps_learn(&archiver->steps, (uint64_t)ids[i], &step, 1);
+        if (err != DBOS_OK) {
+            return dbos_fail(info, err, "cannot read the archive's sequences of statements");
+        }
+    }
+    return DBOS_OK;
+}
+
 static enum dbos_err restore_definitions(struct dbos_archiver *archiver, duckdb_data_chunk chunk,
                                          struct dbos_errinfo *info) {
     const int64_t *positions = column_of(archiver, chunk, 0);
@@ -93,7 +112,8 @@ enum dbos_err dbos_archive_restore(struct dbos_archiver *archiver, struct dbos_e
     struct dbos_archive_relation *catalog = dbos_archive_table(archiver, DBOS_TABLE_CATALOG);
     DBOS_CHECK(catalog != NULL);
     struct dbos_archive_relation *needed[] = {&archiver->fixed[DBOS_ARCHIVE_SESSION],
-                                              &archiver->fixed[DBOS_ARCHIVE_STATEMENT], catalog};
+                                              &archiver->fixed[DBOS_ARCHIVE_STATEMENT],
+                                              &archiver->fixed[DBOS_ARCHIVE_STEP], catalog};
     enum dbos_err err = DBOS_OK;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0] && err == DBOS_OK; i++) {
         err = dbos_archive_relation_view(needed[i], archiver->folder, info);
@@ -104,6 +124,12 @@ enum dbos_err dbos_archive_restore(struct dbos_archiver *archiver, struct dbos_e
     }
     if (err == DBOS_OK) {
         err = each_chunk(archiver, "SELECT statement_id FROM arch.statement", restore_texts, info);
+    }
+    if (err == DBOS_OK) {
+        err = each_chunk(archiver,
+                         "SELECT steps, number, statement, statement_id FROM arch.step "
+                         "ORDER BY position, steps, number",
+                         restore_steps, info);
     }
     struct dbos_buf sql;
     dbos_buf_init(&sql, archiver->alloc);

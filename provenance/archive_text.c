@@ -13,9 +13,17 @@ void dbos_archive_text_bool(struct dbos_buf *out, bool value) {
 }
 
 void dbos_archive_text_int(struct dbos_buf *out, int64_t value) {
-    char text[24];
-    (void)snprintf(text, sizeof text, "%lld", (long long)value);
-    put_chars(out, text);
+    char text[20];
+    char *at = text + sizeof text;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do {
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest != 0);
+    if (value < 0) {
+        *--at = '-';
+    }
+    dbos_buf_put(out, at, (size_t)(text + sizeof text - at));
 }
 
 /* The shortest digits that read back equal, laid out as PostgreSQL does: plain from 1e-4 to 1e15.

@@ -92,7 +92,7 @@ static enum dbos_err lock_database(struct dbos_archiver *archiver, struct dbos_e
 
 static enum dbos_err make_schemas(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     return dbos_duckdb_run(archiver->duck, archiver->connection,
-                           "CREATE SCHEMA hot; CREATE SCHEMA arch; CREATE SCHEMA prov; "
+                           "CREATE SCHEMA arch; CREATE SCHEMA prov; "
                            "CREATE SCHEMA public; CREATE SCHEMA dbos;",
                            info);
 }
@@ -105,7 +105,11 @@ static enum dbos_err init_fixed(struct dbos_archiver *archiver, struct dbos_erri
             return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
         }
     }
-    return DBOS_OK;
+    return dbos_archive_relation_init_fixed(&archiver->walk, archiver->alloc, archiver->duck,
+                                            archiver->connection,
+                                            (enum dbos_archive_fixed)DBOS_ARCHIVE_WALK) == DBOS_OK
+               ? DBOS_OK
+               : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
 }
 
 static enum dbos_err open_sources(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
@@ -183,6 +187,7 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
     (void)pthread_mutex_init(&archiver->question_mutex, NULL);
     dbos_idmap_init(&archiver->session_index, alloc);
     dbos_idmap_init(&archiver->texts, alloc);
+    dbos_archive_steps_init(&archiver->steps, alloc);
     dbos_buf_init(&archiver->scratch, alloc);
     dbos_record_scratch_init(&archiver->record_scratch, alloc);
     dbos_buf_init(&archiver->object, alloc);
@@ -202,6 +207,7 @@ static void close_tables(struct dbos_archiver *archiver) {
     for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT; i++) {
         dbos_archive_relation_fini(&archiver->fixed[i]);
     }
+    dbos_archive_relation_fini(&archiver->walk);
     for (uint32_t i = 0; i < archiver->table_count; i++) {
         dbos_archive_relation_fini(archiver->tables[i]);
         dbos_give(archiver->alloc, archiver->tables[i]);
@@ -233,6 +239,7 @@ void dbos_archiver_close(struct dbos_archiver *archiver) {
     }
     dbos_idmap_fini(&archiver->session_index);
     dbos_idmap_fini(&archiver->texts);
+    dbos_archive_steps_fini(&archiver->steps);
     dbos_buf_fini(&archiver->scratch);
     dbos_record_scratch_fini(&archiver->record_scratch);
     dbos_buf_fini(&archiver->object);
@@ -243,7 +250,7 @@ void dbos_archiver_close(struct dbos_archiver *archiver) {
 /* -- taking over
  * -------------------------------------------------------------------------------------- */
 
-/* Texts and blobs that wait for their files. A segment may name far more bytes than it has: large
+/* Bytes of the rows that wait for their files. A segment may name far more bytes than it has: large
  * values lie in blob segments. */
 static uint64_t hot_bytes(const struct dbos_archiver *archiver) {
     uint64_t bytes = 0;
@@ -440,7 +447,18 @@ static enum dbos_err show_present(struct dbos_archiver *archiver, struct dbos_er
 }
 
 static const char prov_views[] =
-    "CREATE OR REPLACE VIEW prov.txn AS SELECT * FROM arch.txn;"
+    /* Every event, wherever it lies. */
+    "CREATE OR REPLACE VIEW arch.event AS SELECT * FROM arch.access "
+    "UNION ALL BY NAME SELECT * FROM arch.other_event "
+    "UNION ALL BY NAME SELECT (t.position << 24) + s.number AS ord, t.position, t.ts, "
+    "s.statement, CAST(9 AS SMALLINT) AS op, CAST(0 AS BIGINT) AS count, s.statement_id "
+    "FROM arch.txn t JOIN arch.step s USING (steps) "
+    "UNION ALL BY NAME SELECT (position << 24) + egress_number AS ord, position, ts, "
+    "egress_statement AS statement, CAST(8 AS SMALLINT) AS op, egress_count AS count, "
+    "egress_bytes AS bytes, egress_digest AS digest FROM arch.txn "
+    "WHERE egress_number IS NOT NULL;"
+    "CREATE OR REPLACE VIEW prov.txn AS SELECT * EXCLUDE (steps, egress_number, "
+    "egress_statement, egress_count, egress_bytes, egress_digest) FROM arch.txn;"
     "CREATE OR REPLACE VIEW prov.event AS SELECT e.position, e.ts, e.statement, CASE e.op "
     "WHEN 1 THEN 'insert' WHEN 2 THEN 'delete' WHEN 3 THEN 'update' WHEN 4 THEN 'read' "
     "WHEN 5 THEN 'range' WHEN 6 THEN 'absent' WHEN 7 THEN 'scan' WHEN 8 THEN 'egress' "

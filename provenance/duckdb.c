@@ -10,7 +10,8 @@ static void *open_first(const char *const *paths, uint32_t count, struct dbos_er
         if (paths[i] == NULL || access(paths[i], R_OK) != 0) {
             continue;
         }
-        void *library = dlopen(paths[i], RTLD_NOW | RTLD_LOCAL);
+        /* Global, so that callbacks find what they need without state of the process. */
+        void *library = dlopen(paths[i], RTLD_NOW | RTLD_GLOBAL);
         if (library != NULL) {
             return library;
         }
@@ -88,6 +89,20 @@ enum dbos_err dbos_duckdb_run(const struct dbos_duckdb *duck, duckdb_connection 
     }
     return err;
 }
+
+#define EXTRA(kind, info)                                                                          \
+    __typeof__(&duckdb_##kind##_get_extra_info) get = NULL;                                        \
+    DBOS_CHECK(                                                                                    \
+        load_symbol(RTLD_DEFAULT, "duckdb_" #kind "_get_extra_info", &get, sizeof get, NULL));     \
+    return get(info)
+
+void *dbos_duckdb_bind_extra(duckdb_bind_info info) { EXTRA(bind, info); }
+
+void *dbos_duckdb_init_extra(duckdb_init_info info) { EXTRA(init, info); }
+
+void *dbos_duckdb_function_extra(duckdb_function_info info) { EXTRA(function, info); }
+
+#undef EXTRA
 
 /* What DuckDB calls a catalog or a binder error is told apart by its text. */
 static enum dbos_err code_of_name_error(const char *message) {

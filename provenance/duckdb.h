@@ -55,12 +55,24 @@
     X(vector_get_validity)                                                                         \
     X(vector_ensure_validity_writable)                                                             \
     X(vector_assign_string_element_len)                                                            \
-    X(appender_create)                                                                             \
-    X(appender_error)                                                                              \
-    X(append_data_chunk)                                                                           \
-    X(appender_flush)                                                                              \
-    X(appender_close)                                                                              \
-    X(appender_destroy)                                                                            \
+    X(data_chunk_get_column_count)                                                                 \
+    X(vector_reference_vector)                                                                     \
+    X(create_table_function)                                                                       \
+    X(destroy_table_function)                                                                      \
+    X(table_function_set_name)                                                                     \
+    X(table_function_set_extra_info)                                                               \
+    X(table_function_set_bind)                                                                     \
+    X(table_function_set_init)                                                                     \
+    X(table_function_set_function)                                                                 \
+    X(table_function_supports_projection_pushdown)                                                 \
+    X(register_table_function)                                                                     \
+    X(bind_add_result_column)                                                                      \
+    X(bind_set_cardinality)                                                                        \
+    X(init_set_init_data)                                                                          \
+    X(init_set_error)                                                                              \
+    X(init_get_column_count)                                                                       \
+    X(init_get_column_index)                                                                       \
+    X(function_get_init_data)                                                                      \
     X(free)
 
 struct dbos_duckdb {
@@ -89,6 +101,12 @@ enum dbos_err dbos_duckdb_select(const struct dbos_duckdb *duck, duckdb_connecti
  * INTERRUPT is CANCELED. The line and caret of the text become the error's position. */
 enum dbos_err dbos_duckdb_fail(duckdb_error_type type, const char *message,
                                struct dbos_errinfo *info);
+
+/* What was given to table_function_set_extra_info, as the function's callbacks ask for it: they
+ * have no table of functions yet. The library must be loaded. */
+void *dbos_duckdb_bind_extra(duckdb_bind_info info);
+void *dbos_duckdb_init_extra(duckdb_init_info info);
+void *dbos_duckdb_function_extra(duckdb_function_info info);
 
 /* A string or blob of a result's vector; borrowed from its chunk. */
 static inline struct dbos_bytes dbos_duckdb_bytes(const duckdb_string_t *text) {

@@ -205,3 +205,67 @@ void test_scan(struct dbos_txn *txn, uint32_t table) {
         }
     }
 }
+
+/* -- a history ------------------------------------------------------------------------------------
+ */
+
+const struct dbos_session_info test_ann = {
+    .id = 11, .user = "ann", .role = "ann", .address = "127.0.0.1", .application = "test"};
+const struct dbos_session_info test_bob = {
+    .id = 12, .user = "bob", .role = "bob", .address = "127.0.0.1", .application = "test"};
+
+void test_play(struct test_node *node) {
+    struct dbos_txn *all = node->barrier;
+    node->last_us = INT64_C(1700000000000000); /* 2023-11-14 22:13:20 UTC */
+    test_begin(all, &test_ann, 0);
+    struct dbos_table_def *acc = test_node_def(node, TEST_ACC, "acc", true);
+    struct dbos_table_def *ref = test_node_def(node, TEST_REF, "ref", false);
+    test_statement(all, "create table acc");
+    DBOS_CHECK(dbos_txn_create_table(all, acc, &node->info) == DBOS_OK);
+    DBOS_CHECK(dbos_txn_create_table(all, ref, &node->info) == DBOS_OK);
+    DBOS_CHECK(test_commit(all) == 1);
+    dbos_table_def_unref(acc);
+    dbos_table_def_unref(ref);
+
+    test_begin(all, &test_ann, 0);
+    test_statement(all, "insert into acc");
+    test_put(all, TEST_ACC, 1, "one", 10);
+    test_put(all, TEST_ACC, 2, NULL, 20);
+    DBOS_CHECK(test_commit(all) == 2);
+
+    test_begin(all, &test_bob, 0);
+    test_statement(all, "select from acc");
+    (void)test_read(all, TEST_ACC, 1);
+    dbos_txn_note_egress(all, 1, 100, 5);
+    test_statement(all, "insert into acc");
+    test_put(all, TEST_ACC, 3, "copy", 11);
+    DBOS_CHECK(test_commit(all) == 3);
+
+    test_begin(all, &test_bob, 0);
+    test_statement(all, "select * from acc");
+    test_scan(all, TEST_ACC);
+    test_statement(all, "insert into ref");
+    test_put(all, TEST_REF, 7, "sum", 41);
+    DBOS_CHECK(test_commit(all) == 4);
+
+    test_begin(all, &test_ann, 0);
+    test_statement(all, "update acc");
+    test_change(all, TEST_ACC, 1, "uno", 12);
+    DBOS_CHECK(test_commit(all) == 5);
+
+    test_begin(all, &test_ann, 0);
+    test_statement(all, "delete from acc");
+    test_erase(all, TEST_ACC, 2);
+    DBOS_CHECK(test_commit(all) == 6);
+
+    test_begin(all, &test_bob, 0);
+    test_statement(all, "select from acc");
+    (void)test_read(all, TEST_ACC, 1);
+    DBOS_CHECK(dbos_txn_abort(all, DBOS_ERR_RAISED) == 7);
+
+    test_begin(all, &test_ann, 0);
+    test_statement(all, "insert into acc");
+    test_put(all, TEST_ACC, 2, "again", 21);
+    DBOS_CHECK(test_commit(all) == 8);
+    dbos_log_wait(node->log, 8);
+}

@@ -39,4 +39,11 @@ void test_erase(struct dbos_txn *txn, uint32_t table, int64_t k);
 struct dbos_row *test_read(struct dbos_txn *txn, uint32_t table, int64_t k); /* noted */
 void test_scan(struct dbos_txn *txn, uint32_t table);                        /* noted */
 
+/* A small history, the same each time, its times too. Positions: 1 DDL, 2 ann puts 1 and 2, 3 bob
+ * copies 1 to 3 (reads 1), 4 bob scans and writes ref 7, 5 ann changes 1, 6 ann erases 2, 7 bob
+ * reads 1 and aborts, 8 ann puts 2 again. An archive of it lies in tests/golden. */
+enum { TEST_ACC = 100, TEST_REF = 101 };
+extern const struct dbos_session_info test_ann, test_bob;
+void test_play(struct test_node *node);
+
 #endif /* DBOS_TESTS_INTEGRATION_ARCHIVE_SUPPORT_H */

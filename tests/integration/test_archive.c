@@ -7,72 +7,7 @@
 
 TestSuite(archive, .timeout = 180);
 
-enum { ACC = 100, REF = 101 };
-
-static const struct dbos_session_info ann = {
-    .id = 11, .user = "ann", .role = "ann", .address = "127.0.0.1", .application = "test"};
-static const struct dbos_session_info bob = {
-    .id = 12, .user = "bob", .role = "bob", .address = "127.0.0.1", .application = "test"};
-
 #define expect_text(actual, expected) cr_expect_str_eq(actual, expected, "got:\n%s", actual)
-
-/* Positions: 1 DDL, 2 ann puts 1 and 2, 3 bob copies 1 to 3 (reads 1), 4 bob scans and writes ref
- * 7, 5 ann changes 1, 6 ann erases 2, 7 bob reads 1 and aborts, 8 ann puts 2 again. */
-static void play(struct test_node *node) {
-    struct dbos_txn *all = node->barrier;
-    node->last_us = INT64_C(1700000000000000); /* 2023-11-14 22:13:20 UTC */
-    test_begin(all, &ann, 0);
-    struct dbos_table_def *acc = test_node_def(node, ACC, "acc", true);
-    struct dbos_table_def *ref = test_node_def(node, REF, "ref", false);
-    test_statement(all, "create table acc");
-    DBOS_CHECK(dbos_txn_create_table(all, acc, &node->info) == DBOS_OK);
-    DBOS_CHECK(dbos_txn_create_table(all, ref, &node->info) == DBOS_OK);
-    DBOS_CHECK(test_commit(all) == 1);
-    dbos_table_def_unref(acc);
-    dbos_table_def_unref(ref);
-
-    test_begin(all, &ann, 0);
-    test_statement(all, "insert into acc");
-    test_put(all, ACC, 1, "one", 10);
-    test_put(all, ACC, 2, NULL, 20);
-    DBOS_CHECK(test_commit(all) == 2);
-
-    test_begin(all, &bob, 0);
-    test_statement(all, "select from acc");
-    (void)test_read(all, ACC, 1);
-    dbos_txn_note_egress(all, 1, 100, 5);
-    test_statement(all, "insert into acc");
-    test_put(all, ACC, 3, "copy", 11);
-    DBOS_CHECK(test_commit(all) == 3);
-
-    test_begin(all, &bob, 0);
-    test_statement(all, "select * from acc");
-    test_scan(all, ACC);
-    test_statement(all, "insert into ref");
-    test_put(all, REF, 7, "sum", 41);
-    DBOS_CHECK(test_commit(all) == 4);
-
-    test_begin(all, &ann, 0);
-    test_statement(all, "update acc");
-    test_change(all, ACC, 1, "uno", 12);
-    DBOS_CHECK(test_commit(all) == 5);
-
-    test_begin(all, &ann, 0);
-    test_statement(all, "delete from acc");
-    test_erase(all, ACC, 2);
-    DBOS_CHECK(test_commit(all) == 6);
-
-    test_begin(all, &bob, 0);
-    test_statement(all, "select from acc");
-    (void)test_read(all, ACC, 1);
-    DBOS_CHECK(dbos_txn_abort(all, DBOS_ERR_RAISED) == 7);
-
-    test_begin(all, &ann, 0);
-    test_statement(all, "insert into acc");
-    test_put(all, ACC, 2, "again", 21);
-    DBOS_CHECK(test_commit(all) == 8);
-    dbos_log_wait(node->log, 8);
-}
 
 struct scene {
     char dir[64];
@@ -83,7 +18,7 @@ struct scene {
 static void open_scene(struct scene *scene) {
     test_dir_make(scene->dir, sizeof scene->dir);
     cr_assert_eq(test_node_open(&scene->node, scene->dir, 3), DBOS_OK);
-    play(&scene->node);
+    test_play(&scene->node);
     test_archive_open(&scene->archive, scene->dir, 0);
     struct dbos_errinfo info;
     cr_assert_eq(dbos_archiver_advance(scene->archive.archiver, 8, &info), DBOS_OK, "%s",
