@@ -13,7 +13,11 @@ enum {
     ROOM_POLL_US = 1000,
     LINGER_US = 1000,          /* a sync costs the processor as much as dozens of transactions */
     LINGER_RECORDS_MAX = 4096, /* enough for one write */
+    SYNC_SHARE = 3,            /* of the time, at most one in so many is spent in syncs of few */
 };
+
+/* What the log thread lingers for. */
+enum { LINGERS_NOT = 0, LINGERS_FOR_REST = 1, LINGERS_FOR_RECORDS = 2 };
 
 /* --- opening and closing --------------------------------------------------------------------- */
 
@@ -296,7 +300,14 @@ static void sync_log(struct dbos_log *log) {
     log->stats.syncs++;
     log->synced = log->written;
     log->synced_ns = log->env->ops->mono_ns(log->env);
+    log->sync_begun_ns = start_ns;
+    log->sync_takes_ns += ((log->synced_ns - start_ns) >> 3) - (log->sync_takes_ns >> 3);
     dbos_histogram_add(&log->sync_times, log->synced_ns - start_ns);
+}
+
+/* Records with a position that are not durable yet. Any thread. */
+static uint64_t pending(const struct dbos_log *log) {
+    return atomic_load(&log->taken) - atomic_load(&log->durable);
 }
 
 /* The entries that were written leave the list; returned as a list of their own. */
@@ -348,6 +359,7 @@ static void write_batch(struct dbos_log *log, struct dbos_stored_batch *batch) {
     struct dbos_log_entry *written = unlink_written(log, batch->record_count);
     make_room(log, written);
     publish(log);
+    log->expected = batch->record_count + pending(log);
     give_entries(log, written);
 }
 
@@ -380,20 +392,54 @@ void dbos_log_producer_works(struct dbos_log *log) {
     (void)atomic_fetch_add_explicit(&log->producers, 1, memory_order_relaxed);
 }
 
-/* Sequentially consistent with linger(): one of the two sees the other. */
+/* Sequentially consistent with what the log thread does: one of the two sees the other. */
 void dbos_log_producer_rests(struct dbos_log *log) {
-    if (atomic_fetch_sub(&log->producers, 1) == 1 && atomic_exchange(&log->lingers, 0) == 1) {
+    if (atomic_fetch_sub(&log->producers, 1) != 1) {
+        return;
+    }
+    uint32_t lingers = atomic_load(&log->lingers);
+    bool is_over = lingers == LINGERS_FOR_REST ||
+                   (lingers == LINGERS_FOR_RECORDS && pending(log) >= atomic_load(&log->ripe));
+    if (is_over && atomic_exchange(&log->lingers, LINGERS_NOT) != LINGERS_NOT) {
         (void)syscall(SYS_futex, &log->lingers, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     }
 }
 
+static void sleep_lingering(struct dbos_log *log, uint32_t what, uint64_t ns) {
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000),
+                               .tv_nsec = (long)(ns % 1000000000)};
+    (void)syscall(SYS_futex, &log->lingers, FUTEX_WAIT_PRIVATE, what, &timeout, NULL, 0);
+}
+
 static void wait_for_producers(struct dbos_log *log) {
-    struct timespec timeout = {.tv_nsec = LINGER_US * 1000};
-    atomic_store(&log->lingers, 1);
+    atomic_store(&log->lingers, LINGERS_FOR_REST);
     if (atomic_load(&log->producers) != 0) {
-        (void)syscall(SYS_futex, &log->lingers, FUTEX_WAIT_PRIVATE, 1, &timeout, NULL, 0);
+        sleep_lingering(log, LINGERS_FOR_REST, LINGER_US * 1000);
     }
-    atomic_store_explicit(&log->lingers, 0, memory_order_relaxed);
+    atomic_store(&log->lingers, LINGERS_NOT);
+}
+
+/* Clients that wait for their replies send their next requests when they have got them: about as
+ * many as there were are to be expected again. Until most of them are there, syncs keep their
+ * distance, because each costs the processor as much, whatever is in it. One lonely client is its
+ * own batch, and waits for nobody. */
+static void wait_for_expected(struct dbos_log *log) {
+    uint64_t most = (log->expected * 3 + 3) / 4;
+    uint64_t distance_ns = SYNC_SHARE * log->sync_takes_ns;
+    distance_ns = distance_ns < LINGER_US * 1000 ? distance_ns : LINGER_US * 1000;
+    if (pending(log) >= most) {
+        return;
+    }
+    uint64_t since_ns = log->env->ops->mono_ns(log->env) - log->sync_begun_ns;
+    if (since_ns >= distance_ns) {
+        return;
+    }
+    atomic_store(&log->ripe, most);
+    atomic_store(&log->lingers, LINGERS_FOR_RECORDS);
+    if (pending(log) < most) {
+        sleep_lingering(log, LINGERS_FOR_RECORDS, distance_ns - since_ns);
+    }
+    atomic_store(&log->lingers, LINGERS_NOT);
 }
 
 /* Something is there to be written: is more on its way? What is pushed meanwhile wakes nobody,
@@ -410,8 +456,11 @@ static void linger(struct dbos_log *log) {
         if (atomic_load(&log->waiters) == 0) {
             log->env->ops->sleep_us(log->env, LINGER_US);
         }
-    } else if (atomic_load_explicit(&log->producers, memory_order_relaxed) != 0) {
-        wait_for_producers(log);
+    } else {
+        if (atomic_load_explicit(&log->producers, memory_order_relaxed) != 0) {
+            wait_for_producers(log);
+        }
+        wait_for_expected(log);
     }
     take_queued(log, dbos_queue_pop(&log->queue));
 }

@@ -144,8 +144,9 @@ void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uin
 
 /* A thread that appends says when it has more to do and when it has not. While one has, the log
  * waits a moment (1 ms at most) before it writes, so that one sync serves many; when the last
- * one rests, it writes at once. Who never says so is not waited for. Asynchronously, where no reply
- * waits, it lingers in any case. Any thread, in pairs. */
+ * one rests, it writes at once, unless many came to the last sync and few have come to this: then
+ * it keeps a distance of three syncs. Who never says so is not waited for. Asynchronously, where no
+ * reply waits, it lingers in any case. Any thread, in pairs. */
 void dbos_log_producer_works(struct dbos_log *log);
 void dbos_log_producer_rests(struct dbos_log *log);
 

@@ -76,7 +76,8 @@ struct dbos_log {
     _Atomic uint64_t in_flight_bytes; /* of entries appended and not written */
     _Atomic uint64_t room_waits;
     _Atomic uint32_t producers; /* that have more to do */
-    _Atomic uint32_t lingers;   /* futex word: 1 = the log thread waits for them to rest */
+    _Atomic uint32_t lingers;   /* futex word: what the log thread waits for, see log.c */
+    _Atomic uint64_t ripe;      /* so many records end its waiting for more */
     uint64_t in_flight_bytes_max;
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */
@@ -101,6 +102,9 @@ struct dbos_log {
     uint64_t written; /* last position written */
     uint64_t synced;  /* last position synced */
     uint64_t synced_ns;
+    uint64_t sync_begun_ns; /* of the last one */
+    uint64_t sync_takes_ns; /* one, lately */
+    uint64_t expected;      /* records: the last batch, and what waited when it was durable */
     uint64_t state_hash;
     struct dbos_log_stats stats;
     struct dbos_histogram sync_times; /* read by anyone */

@@ -59,6 +59,10 @@ static void *produce(void *arg) {
         entry->position = head.position;
         entry->hash_delta = head.hash_delta;
         entry->size_bytes = (uint32_t)dbos_capture_finish(capture, &head, &session, entry->data);
+        bool works = i % 5 < 3;
+        if (works) {
+            dbos_log_producer_works(node_log);
+        }
         bool holds = i % 3 == 0;
         if (holds) {
             dbos_log_hold(node_log);
@@ -66,6 +70,9 @@ static void *produce(void *arg) {
         dbos_log_append_give(node_log, entry);
         if (holds) {
             dbos_log_release(node_log, i % 2 == 0);
+        }
+        if (works) {
+            dbos_log_producer_rests(node_log);
         }
         if (i % 97 == 0) {
             dbos_log_wait(node_log, head.position);
