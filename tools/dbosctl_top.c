@@ -23,8 +23,8 @@ static const char *const queries[VIEWS] = {
     [LATENCY] = "SELECT name, count, max_us FROM dbos.latency",
     [HISTOGRAM] = "SELECT name, from_us, to_us, count FROM dbos.histogram",
     [PARTITIONS] = "SELECT kind, partition, executed, queue_depth, busy_us FROM dbos.partitions",
-    [LOG] = "SELECT 'log', records, batches, syncs, bytes, in_flight_bytes, last_position, "
-            "durable_position FROM dbos.log",
+    [LOG] = ("SELECT 'log', records, batches, syncs, bytes, in_flight_bytes, last_position, "
+             "durable_position FROM dbos.log"),
     [STATEMENTS] = "SELECT kind, name, calls, errors, total_us FROM dbos.statements",
     [SESSIONS] = "SELECT 'sessions', count(*), coalesce(sum(in_flight), 0) FROM dbos.sessions",
     [MEMORY] = "SELECT area, name, bytes FROM dbos.memory ORDER BY bytes DESC",
