@@ -378,6 +378,7 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
 static void give_up(struct execution *x, size_t reply_start) {
     dbos_txn_forget(x->txn);
     dbos_errinfo_clear(&x->request->error);
+    dbos_buf_reset(&x->request->reply); /* also of its having run out of memory */
     x->request->reply.size_bytes = reply_start;
 }
 
