@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "engine/engine_internal.h"
-#include "tests/support/env_fault.h"
+#include "tests/unit/engine/engine_support.h"
 
 TestSuite(engine_back_pressure, .timeout = 120);
 
@@ -158,4 +158,44 @@ Test(engine_back_pressure, requests_wait_in_their_partition_while_the_log_is_beh
         (void)snprintf(command, sizeof command, "rm -rf %s", dir);
         cr_assert_eq(system(command), 0);
     }
+}
+
+/* Behind a disk that stalls a client need not wait for longer than it wants to. */
+Test(engine_back_pressure, who_waits_for_room_in_the_log_may_give_up) {
+    enum { SMALL_BOUND = 4096, STALL_US = 5000000, TIMEOUT_US = 50000 };
+    struct test_engine t;
+    struct test_step step;
+    struct dbos_log_stats stats = {0};
+    sem_t done;
+    char sql[64];
+    (void)sem_init(&done, 0, 0);
+    test_engine_open(
+        &t, (struct dbos_engine_options){.partitions = 1, .log_in_flight_bytes_max = SMALL_BOUND});
+    cr_assert_eq(test_engine_run(&t, "CREATE TABLE t (k int PRIMARY KEY) PARTITION BY HASH (k)"),
+                 DBOS_OK);
+    atomic_store(&t.fault.sync_delay_us, STALL_US);
+    for (int i = 0; i < 1000 && stats.in_flight_bytes <= SMALL_BOUND; i++) {
+        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d)", i);
+        cr_assert_eq(test_engine_run(&t, sql), DBOS_OK);
+        dbos_log_stats(t.engine->log, &stats);
+    }
+    uint64_t durable = dbos_engine_durable(t.engine);
+    uint64_t last = dbos_log_last_position(t.engine->log);
+    test_step_prepare(&t, &step, "INSERT INTO t VALUES (-1)", &done);
+    step.request.timeout_us = TIMEOUT_US;
+    dbos_engine_submit(t.engine, &step.request);
+    test_wait_for(&done, 1);
+    cr_expect_eq(step.request.outcome, DBOS_ERR_TIMEOUT, "%s", step.request.error.message);
+    cr_expect_eq(dbos_engine_durable(t.engine), durable, "not before the disk went on");
+    test_step_again(&step);
+    step.request.timeout_us = 0;
+    atomic_store(&step.request.cancel, 1);
+    dbos_engine_submit(t.engine, &step.request);
+    test_wait_for(&done, 1);
+    cr_expect_eq(step.request.outcome, DBOS_ERR_CANCELED, "%s", step.request.error.message);
+    cr_expect_eq(dbos_engine_durable(t.engine), durable, "not before the disk went on");
+    cr_expect_eq(dbos_log_last_position(t.engine->log), last, "they left something");
+    atomic_store(&t.fault.sync_delay_us, 0);
+    test_step_release(&step);
+    test_engine_close(&t);
 }
