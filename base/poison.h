@@ -17,6 +17,7 @@
 
 #ifdef DBOS_POISON_BY_ASAN
 #include <sanitizer/asan_interface.h>
+enum { DBOS_POISONS = 1 };   /* there is somebody who looks */
 enum { DBOS_RED_ZONE = 16 }; /* bytes that an arena leaves between two blocks */
 static inline void dbos_poison(void *memory, size_t size_bytes) {
     ASAN_POISON_MEMORY_REGION(memory, size_bytes);
@@ -25,6 +26,7 @@ static inline void dbos_unpoison(void *memory, size_t size_bytes) {
     ASAN_UNPOISON_MEMORY_REGION(memory, size_bytes);
 }
 #else
+enum { DBOS_POISONS = 0 };
 enum { DBOS_RED_ZONE = 0 };
 static inline void dbos_poison(void *memory, size_t size_bytes) {
     (void)memory;

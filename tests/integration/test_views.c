@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/poison.h"
 #include "tests/integration/wire_support.h"
 
 TestSuite(views, .timeout = 200);
@@ -244,17 +245,6 @@ Test(views, errors_have_their_sqlstate) {
 /* -- memory ---------------------------------------------------------------------------------------
  */
 
-static bool is_sanitized(void) {
-#if defined(__SANITIZE_ADDRESS__)
-    return true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-    return true;
-#endif
-#endif
-    return false;
-}
-
 /* The sum of what is accounted for, in thousandths of the anonymous RSS. */
 static long long accounted(PGconn *conn, const char *when) {
     char text[8192];
@@ -274,7 +264,7 @@ Test(views, memory_accounts_for_the_process) {
     PGconn *others[SESSIONS];
     char sql[256];
     char text[8192];
-    if (is_sanitized()) {
+    if (DBOS_POISONS != 0) {
         cr_skip_test("another allocator than the one that is accounted for");
     }
     start(&node);
