@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "engine/archive_client.h"
 #include "engine/engine_internal.h"
+#include "engine/reply.h"
 #include "engine/wire.h"
 #include "procs/sql/type_io.h"
 
@@ -71,14 +72,7 @@ static enum dbos_err answer_row(void *arg, const char *const *cells, const size_
     struct dbos_buf *reply = &answer->request->reply;
     dbos_wire_put_row(reply, datums, answer->column_count, answer->formats, answer->format_count);
     answer->rows++;
-    if (reply->failed) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the result");
-    }
-    if (reply->size_bytes > DBOS_RESULT_BYTES_MAX) {
-        return dbos_fail(info, DBOS_ERR_LIMIT, "the result is larger than %d bytes",
-                         DBOS_RESULT_BYTES_MAX);
-    }
-    return DBOS_OK;
+    return dbos_reply_check(answer->service->engine, reply, info);
 }
 
 static enum dbos_err ask(struct dbos_archive_service *service, struct dbos_request *request,
@@ -115,10 +109,12 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
     enum dbos_err err = service->client == NULL ? dbos_fail(&request->error, DBOS_ERR_ARCHIVE,
                                                             "this node runs without an archive")
                                                 : ask(service, request, position, &answer);
+    if (err == DBOS_OK) {
+        err = dbos_reply_finish(service->engine, &request->reply, &request->error);
+    }
     request->outcome = err;
     if (err != DBOS_OK) {
-        dbos_buf_reset(&request->reply);
-        request->reply.size_bytes = reply_start;
+        dbos_reply_cut(service->engine, &request->reply, reply_start);
         dbos_wire_put_error(&request->reply, "ERROR", &request->error);
     } else if (!request->describe_only) {
         char tag[32];

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "engine/engine_internal.h"
 #include "engine/idempotency.h"
+#include "engine/reply.h"
 #include "engine/tasks.h"
 
 enum { PARTITIONS_MAX = 256 };
@@ -170,6 +171,10 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     dbos_alloc_init(&engine->storage_alloc, "storage", 0);
     dbos_alloc_init(&engine->objects_alloc, "objects", 0);
     dbos_alloc_init(&engine->session_alloc, "sessions", 0);
+    dbos_alloc_init_part(&engine->reply_alloc, "replies", &engine->session_alloc);
+    engine->reply_alloc.bytes_max = options->reply_bytes_max == 0
+                                        ? (uint64_t)DBOS_REPLY_MEMORY_MB << 20
+                                        : options->reply_bytes_max;
     dbos_alloc_init(&engine->log_alloc, "log", 0);
     dbos_alloc_init(&engine->procs_alloc, "procedures", 0);
     engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
@@ -217,6 +222,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     dbos_give(engine->alloc, engine->partitions);
     dbos_alloc_fini(&engine->procs_alloc);
     dbos_alloc_fini(&engine->log_alloc);
+    dbos_alloc_fini(&engine->reply_alloc);
     dbos_alloc_fini(&engine->session_alloc);
     dbos_alloc_fini(&engine->objects_alloc);
     dbos_alloc_fini(&engine->storage_alloc);
@@ -284,6 +290,10 @@ struct dbos_env *dbos_engine_env(struct dbos_engine *engine) {
 
 struct dbos_alloc *dbos_engine_session_alloc(struct dbos_engine *engine) {
     return &engine->session_alloc;
+}
+
+struct dbos_alloc *dbos_engine_reply_alloc(struct dbos_engine *engine) {
+    return &engine->reply_alloc;
 }
 
 struct dbos_procs *dbos_engine_procs(struct dbos_engine *engine) {

@@ -32,6 +32,8 @@ struct dbos_engine_options {
     /* A request waits in its partition, before its transaction begins, while the log has more than
      * this still to write; 0 = default (256 MiB). */
     uint64_t log_in_flight_bytes_max;
+    /* What replies above 64 KiB may hold in all (engine/reply.h); 0 = default (1 GiB). */
+    uint64_t reply_bytes_max;
     /* For the benchmark's floor; NULL in a node. Is asked, by the submitting thread, about each
      * routed request that is for a partition: true = the outcome and the reply are filled in, and
      * on_done() follows at once, still inside submit; false = it runs as usual. */
@@ -52,6 +54,8 @@ void dbos_engine_close(struct dbos_engine *engine);
 
 struct dbos_env *dbos_engine_env(struct dbos_engine *engine);
 struct dbos_alloc *dbos_engine_session_alloc(struct dbos_engine *engine);
+/* Of replies that are not small: a part of the former, with a limit. */
+struct dbos_alloc *dbos_engine_reply_alloc(struct dbos_engine *engine);
 struct dbos_procs *dbos_engine_procs(struct dbos_engine *engine);
 /* The published catalogue, with a reference for the caller. */
 struct dbos_catalog *dbos_engine_catalog_ref(struct dbos_engine *engine);

@@ -51,6 +51,7 @@ struct dbos_engine {
     struct dbos_alloc storage_alloc; /* catalogue, transactions; tables have their own */
     struct dbos_alloc objects_alloc;
     struct dbos_alloc session_alloc; /* sessions, requests, replies, plans */
+    struct dbos_alloc reply_alloc;   /* a part of it: large replies */
     struct dbos_alloc log_alloc;
     struct dbos_alloc procs_alloc;
     struct dbos_engine_options options;

@@ -4,6 +4,7 @@
 
 #include "engine/engine_internal.h"
 #include "engine/idempotency.h"
+#include "engine/reply.h"
 #include "engine/task_result.h"
 #include "engine/tasks.h"
 #include "engine/wire.h"
@@ -24,6 +25,7 @@ struct execution {
 /* Writes rows into the reply as DataRow messages. */
 struct reply_sink {
     struct dbos_sink sink; /* first: the runner hands a pointer to it */
+    struct dbos_engine *engine;
     struct dbos_buf *reply;
     const int16_t *formats;
     uint32_t format_count;
@@ -36,16 +38,7 @@ static enum dbos_err put_row(struct dbos_sink *base, const struct dbos_datum *da
     struct reply_sink *sink = (struct reply_sink *)(void *)base;
     dbos_wire_put_row(sink->reply, datums, count, sink->formats, sink->format_count);
     sink->rows++;
-    if (sink->reply->failed) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the result");
-    }
-    if (sink->reply->size_bytes > DBOS_RESULT_BYTES_MAX) {
-        enum dbos_err err = dbos_fail(info, DBOS_ERR_LIMIT, "the result is larger than %d bytes",
-                                      DBOS_RESULT_BYTES_MAX);
-        dbos_err_hint(info, "Ask for fewer rows: a WHERE clause, or LIMIT and OFFSET.");
-        return err;
-    }
-    return DBOS_OK;
+    return dbos_reply_check(sink->engine, sink->reply, info);
 }
 
 static void init_run(struct execution *x) {
@@ -195,6 +188,7 @@ static enum dbos_err run_statement(struct execution *x, struct dbos_request_stat
     size_t rows_start = reply->size_bytes;
     struct reply_sink sink = {
         .sink = {.row = put_row},
+        .engine = x->engine,
         .reply = reply,
         .formats = statement->formats,
         .format_count = statement->format_count,
@@ -367,8 +361,7 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
     finish_ddl(x, false);
     request->outcome = err;
     /* Nothing of a failed transaction is shown but its error. */
-    dbos_buf_reset(&request->reply);
-    request->reply.size_bytes = reply_start;
+    dbos_reply_cut(x->engine, &request->reply, reply_start);
     if (err != DBOS_ERR_STALE_PLAN && request->kind != DBOS_REQUEST_TASK) {
         dbos_wire_put_error(&request->reply, "ERROR", &request->error);
     }
@@ -378,8 +371,7 @@ static void fail_request(struct execution *x, enum dbos_err err, size_t reply_st
 static void give_up(struct execution *x, size_t reply_start) {
     dbos_txn_forget(x->txn);
     dbos_errinfo_clear(&x->request->error);
-    dbos_buf_reset(&x->request->reply); /* also of its having run out of memory */
-    x->request->reply.size_bytes = reply_start;
+    dbos_reply_cut(x->engine, &x->request->reply, reply_start);
 }
 
 static bool run_transaction(struct execution *x) {
@@ -401,6 +393,9 @@ static bool run_transaction(struct execution *x) {
         if (err == DBOS_OK) {
             err = dbos_idempotency_end(&x->run, request, reply_start, &request->error);
         }
+    }
+    if (err == DBOS_OK && request->kind != DBOS_REQUEST_TASK) {
+        err = dbos_reply_finish(x->engine, &request->reply, &request->error);
     }
     if (!note_time(x)) {
         give_up(x, reply_start);

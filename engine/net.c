@@ -244,14 +244,14 @@ static bool send_out(struct connection *connection) {
 
 /* Everything that may leave, in one send, unless it is much. */
 static void flush(struct connection *connection) {
-    bool is_much = true;
-    while (is_much) {
-        dbos_session_collect(connection->session, connection->net->durable, &connection->out);
+    bool is_more = true;
+    while (is_more) {
+        is_more =
+            dbos_session_collect(connection->session, connection->net->durable, &connection->out);
         if (connection->out.failed) {
             disconnect(connection); /* out of memory: the conversation has a hole */
             return;
         }
-        is_much = connection->out.size_bytes >= DBOS_SESSION_UNSENT_MAX;
         if (connection->send.is_active || connection->out.size_bytes == 0 ||
             !send_out(connection)) {
             return;
@@ -415,15 +415,25 @@ static void end_session(struct connection *connection, enum dbos_err code, const
     dbos_session_end(connection->session, &info);
 }
 
+static void note_buffered(struct connection *connection) {
+    const struct dbos_alloc *large_alloc = dbos_engine_reply_alloc(connection->net->engine);
+    const struct dbos_buf *buffers[] = {&connection->in, &connection->out, &connection->sending};
+    size_t bytes = 0;
+    size_t large_bytes = 0;
+    for (int i = 0; i < 3; i++) {
+        bytes += buffers[i]->capacity_bytes;
+        large_bytes += buffers[i]->alloc == large_alloc ? buffers[i]->capacity_bytes : 0;
+    }
+    dbos_session_note_buffered(connection->session, bytes, large_bytes);
+}
+
 /* Messages in and replies out, until neither leads to the other. */
 static void exchange(struct connection *connection) {
     for (;;) {
         bool was_wanted = dbos_session_wants_input(connection->session);
         size_t used = feed(connection);
         flush(connection);
-        dbos_session_note_buffered(connection->session, connection->in.capacity_bytes +
-                                                            connection->out.capacity_bytes +
-                                                            connection->sending.capacity_bytes);
+        note_buffered(connection);
         if (connection->is_closing || !dbos_session_wants_input(connection->session) ||
             (was_wanted && used == 0)) {
             return;

@@ -53,9 +53,6 @@ void dbos_session_close(struct dbos_session *session) {
  */
 
 void *dbos_session_owner(struct dbos_session *session) { return session->options.owner; }
-void dbos_session_note_buffered(struct dbos_session *session, size_t bytes) {
-    atomic_store_explicit(&session->entry.buffered_bytes, bytes, memory_order_relaxed);
-}
 
 size_t dbos_session_needs(const struct dbos_session *session) { return session->needed_bytes; }
 uint32_t dbos_session_in_flight(const struct dbos_session *session) { return session->in_flight; }

@@ -60,10 +60,10 @@ size_t dbos_session_needs(const struct dbos_session *session);
 bool dbos_session_wants_input(const struct dbos_session *session);
 /* A request of this session has ended; `request->owner` says whose it is. */
 void dbos_session_done(struct dbos_session *session, struct dbos_request *request);
-/* Append what may leave now, `durable` being what the engine says; stops where `out` has so much.
- */
-enum { DBOS_SESSION_UNSENT_MAX = 8 * 1024 * 1024 };
-void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out);
+/* Append what may leave now, `durable` being what the engine says. True: it stopped because `out`
+ * has so much, or has become a large reply that nothing is to be put behind: there may be more. */
+enum { DBOS_SESSION_UNSENT_MAX = 256 * 1024 };
+bool dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out);
 
 /* The start-up is over. */
 bool dbos_session_is_ready(const struct dbos_session *session);
@@ -80,8 +80,9 @@ bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_
 void dbos_session_cancel_all(struct dbos_session *session);
 /* The client has gone: cancel nothing, but take no more input and drop all replies. */
 void dbos_session_abandon(struct dbos_session *session);
-/* What the connection has taken for input and output, for dbos.sessions. */
-void dbos_session_note_buffered(struct dbos_session *session, size_t bytes);
+/* What the connection has taken for input and output, for dbos.sessions; `large_bytes` of it are
+ * a large reply. What the client is reading is added. */
+void dbos_session_note_buffered(struct dbos_session *session, size_t bytes, size_t large_bytes);
 void *dbos_session_owner(struct dbos_session *session);
 
 #endif /* DBOS_ENGINE_SESSION_H */

@@ -76,8 +76,11 @@ struct dbos_unit {
     struct dbos_buf bytes;
     struct dbos_execution *execution; /* NULL: bytes alone */
     uint32_t statement;
-    uint32_t rows_max;      /* Execute's limit; 0 = none */
-    bool is_sync;           /* an error before it drops nothing from here on */
+    uint32_t rows_max; /* Execute's limit; 0 = none */
+    bool is_sync;      /* an error before it drops nothing from here on */
+    bool is_begun;     /* the first bytes have left; now those from run_start on, then `bytes` */
+    size_t run_start;  /* what is left of the part of the reply */
+    size_t run_end;
     uint64_t gate_position; /* the bytes leave when this is durable */
 };
 

@@ -23,6 +23,7 @@ struct dbos_session_entry {
     _Atomic uint64_t statements; /* requests submitted */
     _Atomic uint32_t in_flight;
     _Atomic uint64_t buffered_bytes; /* taken for the connection's input and output */
+    _Atomic uint64_t large_bytes;    /* of them: of large replies */
 };
 
 struct dbos_session_list {

@@ -21,7 +21,10 @@ static struct dbos_unit *take_unit(struct dbos_session *session) {
     unit->next = NULL;
     unit->execution = NULL;
     unit->is_sync = false;
+    unit->is_begun = false;
     unit->gate_position = 0;
+    unit->run_start = 0;
+    unit->run_end = 0;
     return unit;
 }
 
@@ -141,9 +144,11 @@ void dbos_execution_split(struct dbos_execution *execution) {
     DBOS_CHECK(at == reply->size_bytes);
 }
 
-/* A reply that is all there is changes hands without being copied. */
-static void put_run(struct dbos_buf *out, struct dbos_buf *reply, size_t start, size_t end,
+/* A reply that is all there is changes hands without being copied; of any other, put_rest() takes
+ * as much at a time as `out` should hold. */
+static void put_run(struct dbos_unit *unit, struct dbos_buf *out, size_t start, size_t end,
                     bool may_take) {
+    struct dbos_buf *reply = &unit->execution->request.reply;
     bool is_whole = start == 0 && end == reply->size_bytes;
     if (may_take && is_whole && out->size_bytes == 0 && end >= SWAP_BYTES_MIN && !out->failed) {
         struct dbos_buf swapped = *out;
@@ -151,7 +156,22 @@ static void put_run(struct dbos_buf *out, struct dbos_buf *reply, size_t start, 
         *reply = swapped;
         return;
     }
-    dbos_buf_put(out, reply->data + start, end - start);
+    unit->run_start = start;
+    unit->run_end = end;
+}
+
+/* False: there is more of it. */
+static bool put_rest(struct dbos_unit *unit, struct dbos_buf *out) {
+    size_t left = unit->run_end - unit->run_start;
+    if (left == 0) {
+        return true;
+    }
+    size_t room = DBOS_SESSION_UNSENT_MAX;
+    room = out->size_bytes < room ? room - out->size_bytes : 0;
+    size_t size_bytes = left < room ? left : room;
+    dbos_buf_put(out, unit->execution->request.reply.data + unit->run_start, size_bytes);
+    unit->run_start += size_bytes;
+    return size_bytes == left;
 }
 
 static void put_count(struct dbos_buf *out, uint64_t rows) {
@@ -160,8 +180,9 @@ static void put_count(struct dbos_buf *out, uint64_t rows) {
     dbos_wire_put_complete(out, tag);
 }
 
-/* Some of the rows, from the cursor on: at most `rows_max`, or all that are left. */
-static void put_slice(struct dbos_execution *execution, const struct dbos_unit *unit,
+/* Some of the rows, from the cursor on: at most `rows_max`, or all that are left. What says so
+ * leaves behind them. */
+static void put_slice(struct dbos_execution *execution, struct dbos_unit *unit,
                       struct dbos_buf *out) {
     struct dbos_buf *reply = &execution->request.reply;
     size_t start = execution->cursors[unit->statement];
@@ -180,14 +201,14 @@ static void put_slice(struct dbos_execution *execution, const struct dbos_unit *
     bool is_suspended = unit->rows_max != 0 && rows == unit->rows_max;
     execution->cursors[unit->statement] = is_suspended ? at : end;
     if (is_first && !is_suspended) {
-        put_run(out, reply, rows_start, end, false);
+        put_run(unit, out, rows_start, end, false);
         return;
     }
-    put_run(out, reply, rows_start, at, false);
+    put_run(unit, out, rows_start, at, false);
     if (is_suspended) {
-        dbos_wire_put_portal_suspended(out);
+        dbos_wire_put_portal_suspended(&unit->bytes);
     } else {
-        put_count(out, rows);
+        put_count(&unit->bytes, rows);
     }
 }
 
@@ -201,20 +222,19 @@ static void put_columns(const struct dbos_execution *execution, struct dbos_buf 
     }
 }
 
-static void put_part(struct dbos_session *session, const struct dbos_unit *unit,
-                     struct dbos_buf *out) {
+static void put_part(struct dbos_session *session, struct dbos_unit *unit, struct dbos_buf *out) {
     struct dbos_execution *execution = unit->execution;
     struct dbos_buf *reply = &execution->request.reply;
     bool is_alone = execution->refs == 1 && execution->request.statement_count <= 1;
     if (execution->request.outcome != DBOS_OK) {
         session->is_dropping = true;
-        put_run(out, reply, 0, reply->size_bytes, false);
+        put_run(unit, out, 0, reply->size_bytes, false);
     } else if (execution->is_describe) {
         put_columns(execution, out);
     } else if (execution->is_simple ||
                (is_alone && unit->rows_max == 0 && execution->cursors[0] == 0 &&
                 reply->size_bytes != 0 && reply->data[0] != 'T')) {
-        put_run(out, reply, 0, reply->size_bytes, is_alone);
+        put_run(unit, out, 0, reply->size_bytes, is_alone);
     } else {
         put_slice(execution, unit, out);
     }
@@ -234,29 +254,66 @@ static bool may_leave(const struct dbos_execution *execution, uint64_t durable) 
     return execution->is_done && execution->request.gate_position <= durable;
 }
 
-void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
-    while (session->first != NULL && out->size_bytes < DBOS_SESSION_UNSENT_MAX) {
+static void put_bytes(struct dbos_unit *unit, struct dbos_buf *out) {
+    out->failed = out->failed || unit->bytes.failed;
+    dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
+    dbos_buf_reset(&unit->bytes);
+}
+
+/* The bytes of the first unit, and which part of a reply follows. False: it must wait. */
+static bool begin_unit(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
+    struct dbos_unit *unit = session->first;
+    session->is_dropping = false;
+    if (unit->gate_position > durable) {
+        return false;
+    }
+    put_bytes(unit, out);
+    struct dbos_execution *execution = unit->execution;
+    if (execution != NULL && !execution->is_discarded) {
+        if (!may_leave(execution, durable)) {
+            return false;
+        }
+        out->failed = out->failed || execution->request.reply.failed;
+        put_part(session, unit, out);
+        measure(session, &execution->request);
+    }
+    unit->is_begun = true;
+    return true;
+}
+
+bool dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
+    const struct dbos_alloc *large = dbos_engine_reply_alloc(session->options.engine);
+    while (session->first != NULL) {
         struct dbos_unit *unit = session->first;
-        if (session->is_dropping && !unit->is_sync) {
+        if (out->size_bytes >= DBOS_SESSION_UNSENT_MAX || out->alloc == large) {
+            return true;
+        }
+        if (session->is_dropping && !unit->is_sync && !unit->is_begun) {
             pop_unit(session);
             continue;
         }
-        session->is_dropping = false;
-        if (unit->gate_position > durable) {
-            return;
+        if (!unit->is_begun && !begin_unit(session, durable, out)) {
+            return false;
         }
-        out->failed = out->failed || unit->bytes.failed;
-        dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
-        dbos_buf_reset(&unit->bytes);
-        struct dbos_execution *execution = unit->execution;
-        if (execution != NULL && !execution->is_discarded) {
-            if (!may_leave(execution, durable)) {
-                return;
-            }
-            out->failed = out->failed || execution->request.reply.failed;
-            put_part(session, unit, out);
-            measure(session, &execution->request);
+        if (!put_rest(unit, out)) {
+            return true;
+        }
+        if (unit->bytes.size_bytes != 0) {
+            put_bytes(unit, out);
         }
         pop_unit(session);
     }
+    return false;
+}
+
+void dbos_session_note_buffered(struct dbos_session *session, size_t bytes, size_t large_bytes) {
+    const struct dbos_unit *unit = session->first;
+    if (unit != NULL && unit->is_begun && unit->execution != NULL) {
+        const struct dbos_buf *reply = &unit->execution->request.reply;
+        bool is_large = reply->alloc == dbos_engine_reply_alloc(session->options.engine);
+        bytes += is_large ? reply->capacity_bytes : 0;
+        large_bytes += is_large ? reply->capacity_bytes : 0;
+    }
+    atomic_store_explicit(&session->entry.buffered_bytes, bytes, memory_order_relaxed);
+    atomic_store_explicit(&session->entry.large_bytes, large_bytes, memory_order_relaxed);
 }

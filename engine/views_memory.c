@@ -61,16 +61,21 @@ static void put_log(struct listing *listing, struct dbos_engine *engine) {
 }
 
 static void add_buffered(void *arg, const struct dbos_session_entry *entry) {
-    *(uint64_t *)arg += atomic_load_explicit(&entry->buffered_bytes, memory_order_relaxed);
+    uint64_t bytes = atomic_load_explicit(&entry->buffered_bytes, memory_order_relaxed);
+    uint64_t large = atomic_load_explicit(&entry->large_bytes, memory_order_relaxed);
+    *(uint64_t *)arg += bytes > large ? bytes - large : 0;
 }
 
 /* The connections' buffers are the sessions' allocator's, too. */
 static void put_sessions(struct listing *listing, struct dbos_engine *engine) {
     uint64_t buffered = 0;
     dbos_session_list_each(&engine->sessions, add_buffered, &buffered);
+    uint64_t large = held(&engine->reply_alloc);
     uint64_t bytes = held(&engine->session_alloc);
-    buffered = buffered < bytes ? buffered : bytes;
     listing->requested += bytes;
+    bytes -= large < bytes ? large : bytes;
+    buffered = buffered < bytes ? buffered : bytes;
+    put(listing, "sessions", "large replies", (int64_t)large);
     put(listing, "sessions", "network buffers", (int64_t)buffered);
     put(listing, "sessions", "sessions, statements, replies", (int64_t)(bytes - buffered));
 }

@@ -46,6 +46,7 @@ static const char help[] =
     "                            strict: a read is acknowledged when its record is on disk;\n"
     "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
+    "  --reply-memory MB         what replies above 64 KB may hold in all; 53200 beyond (1024)\n"
     "  --no-archive              no archiver: provenance queries fail\n"
     "  --no-worker               no model worker: tasks wait\n"
     "  --worker ADDRESS:PORT     a worker that runs elsewhere, instead of an own one\n"
@@ -119,6 +120,10 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
     }
     if (strcmp(name, "--connections-max") == 0 && number(value, 100000, &count) && count != 0) {
         arguments->net.connections_max = (uint32_t)count;
+        return true;
+    }
+    if (strcmp(name, "--reply-memory") == 0 && number(value, 1024 * 1024, &count) && count != 0) {
+        arguments->engine.reply_bytes_max = (uint64_t)count << 20;
         return true;
     }
     return take_choice(arguments, name, value);
