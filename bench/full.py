@@ -50,6 +50,9 @@ NO_TAGS = {
 DOCUMENTED = {"53300", "57014", "53200", "53400", "54000"}
 
 
+# docs/limits.md: a connection, its buffers, a prepared statement and a small request under way
+CONNECTION_KB = 32
+
 QUIET = 0.08  # of the machine's processors: what others may have used during a run
 
 
@@ -205,9 +208,10 @@ def overload(lines):
     print("  RSS, most in each phase: " + ", ".join(f"{phase} {peaks[phase]:,} MB" for phase in ("before", "overload", "after") if phase in peaks))
     found = [line["rss_mb"] for line in memory.get(("overload",), [])]
     if len(found) >= 8 and "after" in peaks:
-        print(f"  {1024 * (max(peaks.values()) - peaks['before']) / during['connections']:,.0f} KB for each connection, at most")
         most, last = max(found[: 3 * len(found) // 4]), max(found[3 * len(found) // 4 :] + [peaks["after"]])
-        bar(f"memory bounded: from the last quarter on {last / most:.2f} x what it was before (<= 1.05)", last <= 1.05 * most)
+        print(f"  from the last quarter on {last / most:.2f} x what it was before")
+        each = 1024 * (max(peaks.values()) - peaks["before"]) / during["connections"]
+        bar(f"memory bounded: {each:,.0f} KB for each connection, at most (<= {CONNECTION_KB})", each <= CONNECTION_KB)
 
 
 def summary(path):

@@ -14,6 +14,7 @@ enum {
     DBOS_SESSION_UNITS_MAX = 256,        /* then input waits (pipelining); one for each request */
     DBOS_SESSION_UNITS_MIN = 2,          /* however many sessions there are */
     DBOS_POOL_UNITS_MAX = 2048,          /* of all sessions, which share them */
+    DBOS_POOL_KEPT_MIN = 1024,           /* executions, and units, that are kept for reuse */
     DBOS_SESSION_STATEMENTS_MAX = 65536, /* prepared, named */
     DBOS_SESSION_PORTALS_MAX = 1024,     /* open at once, named */
     DBOS_SESSION_GROUP_MAX = 65536,      /* executed between two Syncs */
@@ -106,6 +107,8 @@ struct dbos_session_pool {
     uint32_t execution_count;
     uint32_t unit_count;
     uint32_t share; /* units that a session may have ahead of its replies */
+    uint32_t
+        kept_max; /* grows with them: what comes and goes under load is taken from malloc once */
 };
 
 enum dbos_session_state {

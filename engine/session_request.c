@@ -2,7 +2,6 @@
 #include "engine/session_internal.h"
 
 enum {
-    POOL_MAX = 1024,
     REPLY_KEPT_BYTES_MAX = 16384,
     ARENA_CHUNK_BYTES = 4096,
     ATTEMPTS_MAX = 8,
@@ -30,6 +29,9 @@ void dbos_session_pool_share(struct dbos_session_pool *pool, uint32_t sessions) 
     uint32_t share = DBOS_POOL_UNITS_MAX / (sessions == 0 ? 1 : sessions);
     share = share > DBOS_SESSION_UNITS_MAX ? DBOS_SESSION_UNITS_MAX : share;
     pool->share = share < DBOS_SESSION_UNITS_MIN ? DBOS_SESSION_UNITS_MIN : share;
+    pool->kept_max = sessions < DBOS_POOL_KEPT_MIN / DBOS_SESSION_UNITS_MIN
+                         ? DBOS_POOL_KEPT_MIN
+                         : sessions * DBOS_SESSION_UNITS_MIN;
 }
 
 static void free_execution(struct dbos_session_pool *pool, struct dbos_execution *execution) {
@@ -132,7 +134,7 @@ void dbos_execution_unref(struct dbos_execution *execution) {
     }
     drop_lender(execution);
     dbos_identity_unref(pool->alloc, execution->identity);
-    if (pool->execution_count >= POOL_MAX) {
+    if (pool->execution_count >= pool->kept_max) {
         free_execution(pool, execution);
         return;
     }

@@ -3,7 +3,7 @@
 
 #include "engine/session_internal.h"
 
-enum { POOL_MAX = 1024, KEPT_BYTES_MAX = 8192, SWAP_BYTES_MIN = 32768 };
+enum { KEPT_BYTES_MAX = 8192, SWAP_BYTES_MIN = 32768 };
 
 static struct dbos_unit *take_unit(struct dbos_session *session) {
     struct dbos_session_pool *pool = session->options.pool;
@@ -37,7 +37,7 @@ static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
         dbos_buf_fini(&unit->bytes);
         dbos_buf_init(&unit->bytes, session->alloc);
     }
-    if (pool->unit_count >= POOL_MAX) {
+    if (pool->unit_count >= pool->kept_max) {
         dbos_buf_fini(&unit->bytes);
         dbos_give(session->alloc, unit);
         return;
