@@ -20,6 +20,14 @@ def short(value):
     return f"{value:g}"
 
 
+def time(value):
+    """of microseconds"""
+    for limit, unit in ((1e6, "s"), (1e3, "ms")):
+        if value >= limit:
+            return f"{value / limit:g} {unit}"
+    return f"{value:g} µs"
+
+
 def escaped(text):
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -45,8 +53,8 @@ class Axis:
         return self.first + (self.last - self.first) * (place - self.low) / (self.high - self.low)
 
 
-def plot(path, title, x_name, y_name, series, log_x=True, log_y=False):
-    """series: {name: [(x, y), ...]}"""
+def plot(path, title, x_name, y_name, series, log_x=True, log_y=False, show_y=short):
+    """series: {name: [(x, y), ...]}; show_y: the text of a value on the vertical axis"""
     points = [point for found in series.values() for point in found if point[1] > 0 or not log_y]
     if not points:
         return
@@ -65,7 +73,7 @@ def plot(path, title, x_name, y_name, series, log_x=True, log_y=False):
         out.append(f'<text x="{x.at(tick):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(tick)}</text>')
     for tick in y.ticks:
         out.append(f'<line x1="{LEFT}" y1="{y.at(tick):.1f}" x2="{WIDTH - RIGHT}" y2="{y.at(tick):.1f}" stroke="#ddd"/>')
-        out.append(f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+        out.append(f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{show_y(tick)}</text>')
     for i, (name, found) in enumerate(series.items()):
         color = COLORS[i % len(COLORS)]
         shown = [(x.at(a), y.at(b)) for a, b in found if b > 0 or not log_y]
@@ -100,7 +108,7 @@ def growth(folder, lines, part, x_name, key, title):
         }
         suffix = f"-{load}" if load else ""
         plot(f"{folder}/{part}{suffix}-throughput.svg", f"{title} {load}".strip(), x_name, "transactions/s", rates)
-        plot(f"{folder}/{part}{suffix}-latency.svg", f"{title} {load}".strip(), x_name, "µs", times, log_y=True)
+        plot(f"{folder}/{part}{suffix}-latency.svg", f"{title} {load}".strip(), x_name, "latency", times, log_y=True, show_y=time)
 
 
 def overload(folder, lines):
@@ -120,8 +128,8 @@ def main():
     folder = sys.argv[1]
     with open(os.path.join(folder, "full.jsonl")) as file:
         lines = [json.loads(line) for line in file if line.startswith("{")]
-    growth(folder, lines, "rows", "rows", lambda line: (f"{line['connections']}x{line['depth']}", line["call"]), "By rows,")
-    growth(folder, lines, "connections", "connections", lambda line: ("", "vote"), "By connections")
+    growth(folder, lines, "rows", "rows", lambda line: (f"{line['connections']}x{line['depth']}", line["call"]), "By rows of the table,")
+    growth(folder, lines, "connections", "connections", lambda line: ("", "vote"), "Vote, one request at a time on each connection")
     overload(folder, lines)
 
 
