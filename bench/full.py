@@ -3,6 +3,8 @@
 
   full.py keep FILE [NAME=VALUE...] < LINE
                                   appends the run's line, with fields added, and says what it was
+  full.py long FILE NAME=VALUE... < LINE
+                                  appends a line of a long run: vload's, with its throughput until the times given
   full.py field EXPRESSION < LINE a Python expression over the line's fields
   full.py note NAME=VALUE...      a line
   full.py summary FILE            tables of all lines of full.jsonl, and the bars: met or missed
@@ -86,6 +88,49 @@ def figures(lines):
 
 
 FIGURES = ["tps", "p50 us", "p99 us", "runs"]
+
+
+def keep_long(path, line, words):
+    """Times are seconds: start, ended (vload has), sealed (all its segments are), archived (so is all of it)."""
+    now = fields(words)
+    start = now.pop("start")
+    times = {name: now.pop(name) - start for name in ("ended", "sealed", "archived")}
+    votes = line["accepted"] + line["rejected"]
+    line = {
+        "part": "long", "system": "dbosd", "workload": "vote-C", "clients": line["clients"], "pipeline": line["pipeline"],
+        "tps": round(votes / times["sealed"]), "tps_ended": round(votes / times["ended"]), "p50_us": line["p50_us"],
+        "p99_us": line["p99_us"], "max_us": line["max_us"], "accepted": line["accepted"], "rejected": line["rejected"],
+        "errors": line["errors"],
+        **{f"{name}_s": round(value, 2) for name, value in times.items()}, **now,
+    }  # fmt: skip
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(
+        f"long {line['clients']} x {line['pipeline']}: {line['tps']:,}/s until sealed ({line['sealed_s']} s), {line['tps_ended']:,}/s until "
+        f"the last reply ({line['ended_s']} s), p99 {line['p99_us']:,} us; the archiver had everything after {line['archived_s']} s"
+    )
+
+
+def long(lines):
+    runs = groups([line for line in lines if line.get("part") == "long"], "clients", "pipeline")
+    if not runs:
+        return
+    print("long runs: vote, throughput until the segments are sealed")
+    peers = groups(
+        [line for line in lines if line.get("system", "").startswith("tarantool") and line.get("workload") == "vote-C" and "tps" in line],
+        "clients", "pipeline",
+    )  # fmt: skip
+    rows = [
+        [f"{key[0]} x {key[1]}", median(found), median(found, "tps_ended"), f"{median(found, 'sealed_s'):.1f}",
+         f"{median(found, 'archived_s'):.1f}", median(found, "p50_us"), median(found, "p99_us"), median(found, "rss_mb"),
+         f"{peers[key][-1]['tps']:,}" if key in peers else "not measured"]
+        for key, found in runs.items()
+    ]  # fmt: skip
+    table(["setting", "tps sealed", "until replied", "sealed s", "archived s", "p50 us", "p99 us", "RSS MB", "Tarantool C"], rows)
+    for key, found in runs.items():
+        if key in peers:
+            ratio = median(found) / peers[key][-1]["tps"]
+            bar(f"{key[0]} x {key[1]}: {ratio:.2f} x Tarantool (>= 1.3)", ratio >= 1.3)
 
 
 def reads(lines):
@@ -217,7 +262,7 @@ def overload(lines):
 def summary(path):
     with open(path) as file:
         lines = [json.loads(line) for line in file if line.startswith("{")]
-    for part in (reads, hot, multi, rows, connections, overload):
+    for part in (long, reads, hot, multi, rows, connections, overload):
         part(lines)
     runs = [line for line in lines if "others" in line]
     disturbed = sum(line["others"] > QUIET for line in runs)
@@ -235,6 +280,8 @@ def main():
         with open(words[1], "a") as file:
             file.write(json.dumps(line) + "\n")
         show(line)
+    elif words[:1] == ["long"] and len(words) >= 2:
+        keep_long(words[1], json.loads(sys.stdin.read()), words[2:])
     elif words[:1] == ["field"] and len(words) == 2:
         print(eval(words[1], {"__builtins__": {"sum": sum, "int": int}}, json.loads(sys.stdin.read())))
     elif words[:1] == ["note"]:

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What make bench FULL=1 measures after all.sh: the cost of recording reads, contention, transactions on several partitions, growth with
 # rows and connections, and overload. Each part runs alone, too:
-#   full.sh [reads] [hot] [multi] [rows] [connections] [overload]
+#   full.sh [long] [reads] [hot] [multi] [rows] [connections] [overload]
 # Each run of the load generator is a line of full.jsonl; the table at its end is full.txt, the plots *.svg.
 #   REPS=3 SECS=5         runs of each setting (interleaved; the medians count) and their length
+#   LONG_S=60 LONG_REPS=1 LONG="32 16;8 128"   of the long runs beside Tarantool's
 #   ROWS="10000 …"        sizes of the tables (10^4 to 10^7; one that does not fit into memory is left out)
 #   CONNECTIONS="1 …"     numbers of connections (1 to 10,000)
 #   OVERLOAD_S=60         length of the overload; OVERLOAD_CONNECTIONS=10000, OVERLOAD_TIMES=10
@@ -198,6 +199,60 @@ fill() {
     done | sql -f -
 }
 
+# seal: what has been written is in segments that are sealed: the log has gone on to the next one. Nothing
+# else does that at the end of a run, so that filling the last one is in the time, too.
+seal() {
+    local segments from=1
+    segments=$(ask 'SELECT segments FROM dbos.log')
+    while [ "$(ask 'SELECT segments FROM dbos.log')" -le "$segments" ]; do
+        ask "INSERT INTO filler SELECT g, repeat('x', 1000) FROM generate_series($from, $((from + 7999))) g" >/dev/null
+        from=$((from + 8000))
+    done
+}
+
+# Long runs, and their throughput until what they wrote lies in sealed segments. vload, as for the peers.
+part_long() {
+    local rep setting settings vload start ended sealed accepted
+    if [ ! -r "$peers/lib.sh" ]; then
+        echo "no peers in $peers (set PEERS): long runs are not measured"
+        return 0
+    fi
+    vload=$(set +eu; . "$peers/lib.sh" >&2; echo "$P/bin/vload")
+    IFS=';' read -ra settings <<<"${LONG:-32 16;8 128}"
+    for rep in $(seq "${LONG_REPS:-1}"); do
+        for setting in "${settings[@]}"; do
+            set -- $setting
+            node_options
+            fresh_node
+            sql -c 'CREATE TABLE filler (id bigint PRIMARY KEY, t text) PARTITION BY HASH (id)'
+            start=$EPOCHREALTIME
+            "$vload" -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "${LONG_S:-60}" -w 0 -f vote >"$work/line"
+            ended=$EPOCHREALTIME
+            seal
+            sealed=$EPOCHREALTIME
+            ask 'SELECT count(*) FROM prov.session' >/dev/null # it waits until the archiver has everything
+            bench/full.py long "$results" "start=$start" "ended=$ended" "sealed=$sealed" "archived=$EPOCHREALTIME" \
+                "durability=$durability" "rss_mb=$(rss_mb)" <"$work/line"
+            check_votes
+            accepted=$(field 'accepted')
+            # vload leaves when its time is over, without what is under way then
+            [ "$rows" -ge "$accepted" ] && [ "$rows" -le $((accepted + 2 * $1 * $2)) ] ||
+                agree "votes in the table" "$rows" "$accepted (and up to $((2 * $1 * $2)) unanswered)"
+            accepted=$rows
+            again
+            votes_agree "$accepted"
+            stop_node
+        done
+    done
+    if command -v tarantool >/dev/null; then
+        progress "long: Tarantool"
+        COMBOS=${LONG:-32 16;8 128} REPS=${LONG_REPS:-1} SECS=${LONG_S:-60} CALM=1 QUIET_S=${QUIET_S:-10} RESULTS=$results \
+            bash "$peers/tarantool.sh" "$([ "$durability" = sync ] && echo fsync || echo write)" || echo "Tarantool: not measured"
+    else
+        echo "Tarantool is not installed: not measured"
+    fi
+}
+
 # Reads, votes, and inserts with as many deletions, so that the table keeps its size.
 part_rows() {
     local size rep setting start available_kb inserted deleted
@@ -313,7 +368,7 @@ part_overload() {
     stop_node
 }
 
-for part in ${*:-reads hot multi rows connections overload}; do
+for part in ${*:-long reads hot multi rows connections overload}; do
     progress "$part"
     "part_$part"
 done
