@@ -77,7 +77,7 @@ load() {
         exit 1
     }
     others=$(($(others_us) - others))
-    bench/full.py keep "$results" "node_cpu_us=$((($(process_us "$node") - node_us) / (1 + $(field arrivals))))" \
+    bench/full.py keep "$results" "node_cpu_us=$(awk -v us=$(($(process_us "$node") - node_us)) -v n="$(field arrivals)" 'BEGIN {printf "%.1f", us / (1 + n)}')" \
         "others=$(awk -v us="$others" -v from="$start" -v to="$EPOCHREALTIME" -v cores="$(nproc)" \
             'BEGIN {printf "%.3f", us / 1e6 / (to - from) / cores}')" <"$work/line"
 }

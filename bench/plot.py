@@ -74,14 +74,20 @@ def plot(path, title, x_name, y_name, series, log_x=True, log_y=False, show_y=sh
     for tick in y.ticks:
         out.append(f'<line x1="{LEFT}" y1="{y.at(tick):.1f}" x2="{WIDTH - RIGHT}" y2="{y.at(tick):.1f}" stroke="#ddd"/>')
         out.append(f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{show_y(tick)}</text>')
+    of_one = list(dict.fromkeys(name.removesuffix(" p50").removesuffix(" p99") for name in series))
     for i, (name, found) in enumerate(series.items()):
-        color = COLORS[i % len(COLORS)]
+        color = COLORS[of_one.index(name.removesuffix(" p50").removesuffix(" p99")) % len(COLORS)]
+        dash = ' stroke-dasharray="6 4"' if name.endswith(" p99") else ""
         shown = [(x.at(a), y.at(b)) for a, b in found if b > 0 or not log_y]
         line = " ".join(f"{a:.1f},{b:.1f}" for a, b in shown)
-        out.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
+        out.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"{dash}/>')
         if len(shown) <= 20:
             out += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{color}"/>' for a, b in shown]
-        out.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 14 + 18 * i}" fill="{color}">{escaped(name)}</text>')
+        key_y = TOP + 10 + 18 * i
+        out.append(
+            f'<line x1="{WIDTH - RIGHT + 8}" y1="{key_y}" x2="{WIDTH - RIGHT + 28}" y2="{key_y}" stroke="{color}" stroke-width="2"{dash}/>'
+        )
+        out.append(f'<text x="{WIDTH - RIGHT + 33}" y="{key_y + 4}" fill="{color}">{escaped(name)}</text>')
     out.append("</svg>")
     with open(path, "w") as file:
         file.write("\n".join(out) + "\n")
@@ -106,7 +112,12 @@ def growth(folder, lines, part, x_name, key, title):
             for name in names
             for text, field in (("p50", "p50_us"), ("p99", "p99_us"))
         }
+        cpu = {
+            name: medians([line for line in of_load if key(line)[1] == name and "node_cpu_us" in line], x_name, "node_cpu_us")
+            for name in names
+        }
         suffix = f"-{load}" if load else ""
+        plot(f"{folder}/{part}{suffix}-cpu.svg", f"{title} {load}".strip(), x_name, "µs of the node's processors for each", cpu)
         plot(f"{folder}/{part}{suffix}-throughput.svg", f"{title} {load}".strip(), x_name, "transactions/s", rates)
         plot(f"{folder}/{part}{suffix}-latency.svg", f"{title} {load}".strip(), x_name, "latency", times, log_y=True, show_y=time)
 
