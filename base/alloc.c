@@ -18,12 +18,14 @@ void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_
     atomic_init(&alloc->bytes, 0);
     alloc->bytes_max = bytes_max;
     alloc->parent = NULL;
+    alloc->regions = NULL;
     atomic_init(&alloc->fail_countdown, 0);
 }
 
 void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbos_alloc *parent) {
     dbos_alloc_init(alloc, name, 0);
     alloc->parent = parent;
+    alloc->regions = parent->regions;
 }
 
 void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }

@@ -18,6 +18,8 @@
 #include "base/err.h"
 #include "base/poison.h"
 
+struct dbos_regions;
+
 struct dbos_alloc {
     const char *name;       /* as dbos.memory shows it; borrowed, static */
     _Atomic uint64_t bytes; /* held now */
@@ -25,6 +27,7 @@ struct dbos_alloc {
     /* What this one holds is held by that one, too, which also limits it and makes it fail; NULL =
      * none. Borrowed. */
     struct dbos_alloc *parent;
+    struct dbos_regions *regions; /* where slabs find regions that are ready; NULL = nowhere */
     /* For tests: n > 0 makes the n-th take from now fail once; 0 = off. */
     _Atomic int64_t fail_countdown;
 };

@@ -140,8 +140,8 @@ static bool is_of_key(const struct dbos_access *access, const struct dbos_expr *
 }
 
 /* What of WHERE is left when the row has been found by its key; NULL: nothing. */
-static struct dbos_expr *left_of_where(struct dbos_binder *binder,
-                                       const struct dbos_access *access, struct dbos_expr *expr) {
+static struct dbos_expr *left_of_where(struct dbos_binder *binder, const struct dbos_access *access,
+                                       struct dbos_expr *expr) {
     if (is_of_key(access, expr)) {
         return NULL;
     }
