@@ -245,14 +245,17 @@ void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct
         if (unit->gate_position > durable) {
             return;
         }
+        struct dbos_execution *execution = unit->execution;
+        bool has_result = execution != NULL && !execution->is_discarded;
+        /* What is ready ahead of a result leaves with it: a Flush or Sync, which the client needs to
+         * count on any of it, ends the transaction anyway, and a send of its own is dear. */
+        if (has_result && !may_leave(execution, durable)) {
+            return;
+        }
         out->failed = out->failed || unit->bytes.failed;
         dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
         dbos_buf_reset(&unit->bytes);
-        struct dbos_execution *execution = unit->execution;
-        if (execution != NULL && !execution->is_discarded) {
-            if (!may_leave(execution, durable)) {
-                return;
-            }
+        if (has_result) {
             out->failed = out->failed || execution->request.reply.failed;
             put_part(session, unit, out);
             measure(session, &execution->request);
