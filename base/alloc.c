@@ -18,12 +18,14 @@ void dbos_alloc_init(struct dbos_alloc *alloc, const char *name, uint64_t bytes_
     atomic_init(&alloc->bytes, 0);
     alloc->bytes_max = bytes_max;
     alloc->parent = NULL;
+    alloc->regions = NULL;
     atomic_init(&alloc->fail_countdown, 0);
 }
 
 void dbos_alloc_init_part(struct dbos_alloc *alloc, const char *name, struct dbos_alloc *parent) {
     dbos_alloc_init(alloc, name, 0);
     alloc->parent = parent;
+    alloc->regions = parent->regions;
 }
 
 void dbos_alloc_fini(struct dbos_alloc *alloc) { DBOS_CHECK(atomic_load(&alloc->bytes) == 0); }
@@ -104,12 +106,10 @@ struct dbos_arena_chunk {
     _Alignas(16) uint8_t data[];
 };
 
-enum { ARENA_CHUNK_DEFAULT = 16 * 1024 };
-
 void dbos_arena_init(struct dbos_arena *arena, struct dbos_alloc *alloc, size_t chunk_bytes) {
     *arena = (struct dbos_arena){
         .alloc = alloc,
-        .chunk_bytes = chunk_bytes == 0 ? ARENA_CHUNK_DEFAULT : chunk_bytes,
+        .chunk_bytes = chunk_bytes == 0 ? DBOS_ARENA_CHUNK_BYTES : chunk_bytes,
     };
 }
 
@@ -150,7 +150,7 @@ void dbos_arena_reset(struct dbos_arena *arena) {
     enter_chunk(arena, arena->first);
 }
 
-static bool add_chunk(struct dbos_arena *arena, size_t wanted_bytes) {
+bool dbos_arena_grow(struct dbos_arena *arena, size_t wanted_bytes) {
     size_t size_bytes = wanted_bytes > arena->chunk_bytes ? wanted_bytes : arena->chunk_bytes;
     struct dbos_arena_chunk *chunk = dbos_take(arena->alloc, sizeof *chunk + size_bytes);
     if (chunk == NULL) {
@@ -165,31 +165,6 @@ static bool add_chunk(struct dbos_arena *arena, size_t wanted_bytes) {
     }
     enter_chunk(arena, chunk);
     return true;
-}
-
-void *dbos_arena_take(struct dbos_arena *arena, size_t size_bytes) {
-    if (size_bytes > SIZE_MAX / 4) {
-        return NULL;
-    }
-    /* Never zero bytes: an arena without a chunk would return NULL, which means out of memory. */
-    size_t rounded = size_bytes == 0 ? 16 : (size_bytes + 15) & ~(size_t)15;
-    rounded += DBOS_RED_ZONE;
-    if ((size_t)(arena->end - arena->next) < rounded && !add_chunk(arena, rounded)) {
-        return NULL;
-    }
-    void *block = arena->next;
-    arena->next += rounded;
-    arena->used_bytes += rounded;
-    dbos_unpoison(block, size_bytes);
-    return block;
-}
-
-void *dbos_arena_take_zero(struct dbos_arena *arena, size_t size_bytes) {
-    void *block = dbos_arena_take(arena, size_bytes);
-    if (block != NULL) {
-        memset(block, 0, size_bytes);
-    }
-    return block;
 }
 
 char *dbos_arena_copy(struct dbos_arena *arena, const void *data, size_t size_bytes) {

@@ -13,8 +13,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/err.h"
+#include "base/poison.h"
+
+struct dbos_regions;
 
 struct dbos_alloc {
     const char *name;       /* as dbos.memory shows it; borrowed, static */
@@ -23,6 +27,7 @@ struct dbos_alloc {
     /* What this one holds is held by that one, too, which also limits it and makes it fail; NULL =
      * none. Borrowed. */
     struct dbos_alloc *parent;
+    struct dbos_regions *regions; /* where slabs find regions that are ready; NULL = nowhere */
     /* For tests: n > 0 makes the n-th take from now fail once; 0 = off. */
     _Atomic int64_t fail_countdown;
 };
@@ -54,14 +59,39 @@ struct dbos_arena {
     size_t used_bytes; /* handed out since the last reset */
 };
 
-/* `chunk_bytes` is the size of one chunk; 0 takes 16 KiB. Allocates nothing yet. */
+enum { DBOS_ARENA_CHUNK_BYTES = 16 * 1024 };
+/* `chunk_bytes` is the size of one chunk; 0 takes the default. Allocates nothing yet. */
 void dbos_arena_init(struct dbos_arena *arena, struct dbos_alloc *alloc, size_t chunk_bytes);
 void dbos_arena_fini(struct dbos_arena *arena);
 /* Everything taken is dead; one chunk is kept, so that a warm arena does not allocate. */
 void dbos_arena_reset(struct dbos_arena *arena);
+/* One chunk more, with room for `wanted_bytes`; false: out of memory. For dbos_arena_take(). */
+bool dbos_arena_grow(struct dbos_arena *arena, size_t wanted_bytes) DBOS_MUST_USE;
 /* 16-byte aligned, not cleared; NULL when out of memory. */
-void *dbos_arena_take(struct dbos_arena *arena, size_t size_bytes) DBOS_MUST_USE;
-void *dbos_arena_take_zero(struct dbos_arena *arena, size_t size_bytes) DBOS_MUST_USE;
+static inline DBOS_MUST_USE void *dbos_arena_take(struct dbos_arena *arena, size_t size_bytes) {
+    if (size_bytes > SIZE_MAX / 4) {
+        return NULL;
+    }
+    /* Never zero bytes: an arena without a chunk would return NULL, which means out of memory. */
+    size_t rounded = size_bytes == 0 ? 16 : (size_bytes + 15) & ~(size_t)15;
+    rounded += DBOS_RED_ZONE;
+    if ((size_t)(arena->end - arena->next) < rounded && !dbos_arena_grow(arena, rounded)) {
+        return NULL;
+    }
+    void *block = arena->next;
+    arena->next += rounded;
+    arena->used_bytes += rounded;
+    dbos_unpoison(block, size_bytes);
+    return block;
+}
+static inline DBOS_MUST_USE void *dbos_arena_take_zero(struct dbos_arena *arena,
+                                                       size_t size_bytes) {
+    void *block = dbos_arena_take(arena, size_bytes);
+    if (block != NULL) {
+        memset(block, 0, size_bytes);
+    }
+    return block;
+}
 /* Copies with a terminating NUL byte after `size_bytes`. */
 char *dbos_arena_copy(struct dbos_arena *arena, const void *data, size_t size_bytes) DBOS_MUST_USE;
 

@@ -18,7 +18,7 @@ void dbos_buf_reset(struct dbos_buf *buf) {
     buf->failed = false;
 }
 
-uint8_t *dbos_buf_reserve(struct dbos_buf *buf, size_t extra_bytes) {
+uint8_t *dbos_buf_grow(struct dbos_buf *buf, size_t extra_bytes) {
     if (buf->failed || extra_bytes > SIZE_MAX / 4 - buf->size_bytes) {
         buf->failed = true;
         return NULL;
@@ -40,42 +40,12 @@ uint8_t *dbos_buf_reserve(struct dbos_buf *buf, size_t extra_bytes) {
     return buf->data + buf->size_bytes;
 }
 
-void dbos_buf_put(struct dbos_buf *buf, const void *data, size_t size_bytes) {
-    uint8_t *to = dbos_buf_reserve(buf, size_bytes);
-    if (to != NULL && size_bytes != 0) {
-        memcpy(to, data, size_bytes);
-        buf->size_bytes += size_bytes;
-    }
-}
-
 void dbos_buf_put_zero(struct dbos_buf *buf, size_t size_bytes) {
     uint8_t *to = dbos_buf_reserve(buf, size_bytes);
     if (to != NULL) {
         memset(to, 0, size_bytes);
         buf->size_bytes += size_bytes;
     }
-}
-
-void dbos_buf_put_u8(struct dbos_buf *buf, uint8_t value) {
-    dbos_buf_put(buf, &value, sizeof value);
-}
-void dbos_buf_put_u16(struct dbos_buf *buf, uint16_t value) {
-    dbos_buf_put(buf, &value, sizeof value);
-}
-void dbos_buf_put_u32(struct dbos_buf *buf, uint32_t value) {
-    dbos_buf_put(buf, &value, sizeof value);
-}
-void dbos_buf_put_u64(struct dbos_buf *buf, uint64_t value) {
-    dbos_buf_put(buf, &value, sizeof value);
-}
-void dbos_buf_put_be16(struct dbos_buf *buf, uint16_t value) {
-    dbos_buf_put_u16(buf, __builtin_bswap16(value));
-}
-void dbos_buf_put_be32(struct dbos_buf *buf, uint32_t value) {
-    dbos_buf_put_u32(buf, __builtin_bswap32(value));
-}
-void dbos_buf_put_be64(struct dbos_buf *buf, uint64_t value) {
-    dbos_buf_put_u64(buf, __builtin_bswap64(value));
 }
 
 void dbos_buf_put_varint(struct dbos_buf *buf, uint64_t value) {

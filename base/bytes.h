@@ -35,17 +35,44 @@ void dbos_buf_init(struct dbos_buf *buf, struct dbos_alloc *alloc);
 void dbos_buf_fini(struct dbos_buf *buf);
 /* Empty it, keep the memory, clear the failure. */
 void dbos_buf_reset(struct dbos_buf *buf);
+/* For dbos_buf_reserve(): what it needs first. */
+uint8_t *dbos_buf_grow(struct dbos_buf *buf, size_t extra_bytes);
 /* Room for `extra_bytes` more at data + size_bytes, or NULL (and failed is set). */
-uint8_t *dbos_buf_reserve(struct dbos_buf *buf, size_t extra_bytes);
-void dbos_buf_put(struct dbos_buf *buf, const void *data, size_t size_bytes);
+static inline uint8_t *dbos_buf_reserve(struct dbos_buf *buf, size_t extra_bytes) {
+    if (buf->failed || buf->data == NULL || extra_bytes > buf->capacity_bytes - buf->size_bytes) {
+        return dbos_buf_grow(buf, extra_bytes);
+    }
+    return buf->data + buf->size_bytes;
+}
+static inline void dbos_buf_put(struct dbos_buf *buf, const void *data, size_t size_bytes) {
+    uint8_t *to = dbos_buf_reserve(buf, size_bytes);
+    if (to != NULL && size_bytes != 0) {
+        memcpy(to, data, size_bytes);
+        buf->size_bytes += size_bytes;
+    }
+}
 void dbos_buf_put_zero(struct dbos_buf *buf, size_t size_bytes);
-void dbos_buf_put_u8(struct dbos_buf *buf, uint8_t value);
-void dbos_buf_put_u16(struct dbos_buf *buf, uint16_t value);
-void dbos_buf_put_u32(struct dbos_buf *buf, uint32_t value);
-void dbos_buf_put_u64(struct dbos_buf *buf, uint64_t value);
-void dbos_buf_put_be16(struct dbos_buf *buf, uint16_t value);
-void dbos_buf_put_be32(struct dbos_buf *buf, uint32_t value);
-void dbos_buf_put_be64(struct dbos_buf *buf, uint64_t value);
+static inline void dbos_buf_put_u8(struct dbos_buf *buf, uint8_t value) {
+    dbos_buf_put(buf, &value, sizeof value);
+}
+static inline void dbos_buf_put_u16(struct dbos_buf *buf, uint16_t value) {
+    dbos_buf_put(buf, &value, sizeof value);
+}
+static inline void dbos_buf_put_u32(struct dbos_buf *buf, uint32_t value) {
+    dbos_buf_put(buf, &value, sizeof value);
+}
+static inline void dbos_buf_put_u64(struct dbos_buf *buf, uint64_t value) {
+    dbos_buf_put(buf, &value, sizeof value);
+}
+static inline void dbos_buf_put_be16(struct dbos_buf *buf, uint16_t value) {
+    dbos_buf_put_u16(buf, __builtin_bswap16(value));
+}
+static inline void dbos_buf_put_be32(struct dbos_buf *buf, uint32_t value) {
+    dbos_buf_put_u32(buf, __builtin_bswap32(value));
+}
+static inline void dbos_buf_put_be64(struct dbos_buf *buf, uint64_t value) {
+    dbos_buf_put_u64(buf, __builtin_bswap64(value));
+}
 void dbos_buf_put_varint(struct dbos_buf *buf, uint64_t value);
 void dbos_buf_put_zigzag(struct dbos_buf *buf, int64_t value);
 /* Varint length, then the bytes. */

@@ -2,16 +2,16 @@
 
 #include <assert.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/alloc_internal.h"
+#include "base/regions.h"
 
 #ifdef DBOS_ASAN
 #include <sanitizer/lsan_interface.h>
 #endif
 
 enum {
-    REGION_BYTES = 2 * 1024 * 1024,
+    REGION_BYTES = DBOS_REGION_BYTES,
     PAGE_BYTES = 64 * 1024,
     PAGES = REGION_BYTES / PAGE_BYTES,
     HEAD_BYTES = 2048,         /* of a region */
@@ -90,31 +90,6 @@ static void unlink_region(struct dbos_slab *slab, struct dbos_slab_region *regio
     }
 }
 
-static void *map(size_t size_bytes) {
-    void *at = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
-}
-
-/* Regions tend to be mapped one below the other: mostly the first try is aligned. */
-static void *map_region(void) {
-    uint8_t *at = map(REGION_BYTES);
-    if (at == NULL || (uintptr_t)at % REGION_BYTES == 0) {
-        return at;
-    }
-    (void)munmap(at, REGION_BYTES);
-    at = map((size_t)2 * REGION_BYTES);
-    if (at == NULL) {
-        return NULL;
-    }
-    size_t before = (REGION_BYTES - (uintptr_t)at % REGION_BYTES) % REGION_BYTES;
-    if (before != 0) {
-        (void)munmap(at, before);
-    }
-    (void)munmap(at + before + REGION_BYTES, REGION_BYTES - before);
-    return at + before;
-}
-
 static size_t region_charge(const struct dbos_slab_region *region) {
     return region->huge ? REGION_BYTES
                         : CHARGE_BYTES; /* small: the head only, pages by themselves */
@@ -126,13 +101,14 @@ static struct dbos_slab_region *add_region(struct dbos_slab *slab) {
     if (!dbos_alloc_charge(slab->alloc, charge)) {
         return NULL;
     }
-    struct dbos_slab_region *region = map_region();
-    if (region == NULL) {
+    struct dbos_slab_region *region = NULL;
+    if (huge && slab->alloc->regions != NULL) {
+        region = dbos_regions_take(slab->alloc->regions);
+    }
+    if (region == NULL && (region = dbos_region_map(huge)) == NULL) {
         dbos_alloc_discharge(slab->alloc, charge);
         return NULL;
     }
-    /* Only advice: without it everything works, with more TLB misses. */
-    (void)madvise(region, REGION_BYTES, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     *region = (struct dbos_slab_region){.slab = slab, .free_pages = ALL_PAGES, .huge = huge};
 #ifdef DBOS_ASAN
     __lsan_register_root_region(region,
@@ -153,7 +129,7 @@ static void drop_region(struct dbos_slab *slab, struct dbos_slab_region *region)
     __lsan_unregister_root_region(region, REGION_BYTES);
 #endif
     dbos_unpoison(region, REGION_BYTES);
-    (void)munmap(region, REGION_BYTES);
+    dbos_region_unmap(region);
 }
 
 /* The first region stays, and one more: at the seam of a region each take and give would map it. */

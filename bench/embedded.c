@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/regions.h"
 #include "engine/engine_internal.h"
 
 enum { MAX_VOTES = 10, CONTESTANTS = 6, READS = 2000000, BUILD_OPS_MIN = 1000000, BUILDS_MAX = 40 };
@@ -410,7 +411,9 @@ static void bench_vote(const struct settings *settings, const struct step *step)
 struct rows_bench {
     struct node node;
     bool by_txn;
-    struct dbos_alloc alloc; /* table alone */
+    struct dbos_alloc alloc; /* table alone, with what a node gives a table */
+    struct dbos_alloc ahead;
+    struct dbos_regions *regions;
     struct dbos_table_def *def;
     struct dbos_table *table;
     uint64_t request;
@@ -452,6 +455,9 @@ static void open_rows(struct rows_bench *bench, const struct step *step) {
                                      .columns = columns,
                                      .indexes = &index};
     dbos_alloc_init(&bench->alloc, "table", 0);
+    dbos_alloc_init(&bench->ahead, "regions", 0);
+    ensure(dbos_regions_open(&bench->ahead, &bench->regions) == DBOS_OK, "regions", NULL);
+    bench->alloc.regions = bench->regions;
     ensure(dbos_table_def_make(&bench->alloc, &parts, &bench->def, &bench->node.info) == DBOS_OK &&
                dbos_table_open(&bench->alloc, bench->def, &bench->table) == DBOS_OK,
            "table", &bench->node.info);
@@ -465,6 +471,8 @@ static void close_rows(struct rows_bench *bench) {
     dbos_table_close(bench->table);
     dbos_table_def_unref(bench->def);
     dbos_alloc_fini(&bench->alloc);
+    dbos_regions_close(bench->regions);
+    dbos_alloc_fini(&bench->ahead);
 }
 
 static void begin(struct rows_bench *bench) {
@@ -493,6 +501,7 @@ static void insert_one(struct rows_bench *bench, uint64_t i) {
         commit(bench);
         return;
     }
+    dbos_table_expect(bench->table, datums);
     err = dbos_row_make(dbos_table_alloc(bench->table), NULL, bench->def, datums, &row, info);
     if (err == DBOS_OK) {
         row->block = dbos_table_take_block(bench->table, dbos_slot_of(&datums[0]));

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/regions.h"
 #include "engine/engine_internal.h"
 #include "engine/idempotency.h"
 #include "engine/reply.h"
@@ -110,6 +111,10 @@ static enum dbos_err open_log(struct dbos_engine *engine, struct dbos_errinfo *i
     if (err != DBOS_OK) {
         return err;
     }
+    if (dbos_regions_open(&engine->regions_alloc, &engine->regions) != DBOS_OK) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the tables");
+    }
+    engine->storage_alloc.regions = engine->regions;
     if (dbos_objects_open(&engine->objects_alloc, seed, &engine->objects) != DBOS_OK ||
         dbos_store_open(&engine->storage_alloc, engine->objects, engine->partition_count,
                         &engine->store) != DBOS_OK) {
@@ -177,6 +182,7 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
                                         : options->reply_bytes_max;
     dbos_alloc_init(&engine->log_alloc, "log", 0);
     dbos_alloc_init(&engine->procs_alloc, "procedures", 0);
+    dbos_alloc_init(&engine->regions_alloc, "regions", 0);
     engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
     dbos_session_list_init(&engine->sessions);
     (void)pthread_mutex_init(&engine->clock_lock, NULL);
@@ -220,6 +226,8 @@ void dbos_engine_close(struct dbos_engine *engine) {
     }
     dbos_give(engine->alloc, engine->meters);
     dbos_give(engine->alloc, engine->partitions);
+    dbos_regions_close(engine->regions);
+    dbos_alloc_fini(&engine->regions_alloc);
     dbos_alloc_fini(&engine->procs_alloc);
     dbos_alloc_fini(&engine->log_alloc);
     dbos_alloc_fini(&engine->reply_alloc);

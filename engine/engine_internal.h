@@ -54,10 +54,12 @@ struct dbos_engine {
     struct dbos_alloc reply_alloc;   /* a part of it: large replies */
     struct dbos_alloc log_alloc;
     struct dbos_alloc procs_alloc;
+    struct dbos_alloc regions_alloc;
     struct dbos_engine_options options;
     char data_dir[512];
     char program_dir[512];
     struct dbos_env *env;
+    struct dbos_regions *regions; /* for the rows of tables */
     struct dbos_objects *objects;
     struct dbos_store *store;
     struct dbos_log *log;

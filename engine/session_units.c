@@ -267,12 +267,15 @@ static bool begin_unit(struct dbos_session *session, uint64_t durable, struct db
     if (unit->gate_position > durable) {
         return false;
     }
-    put_bytes(unit, out);
     struct dbos_execution *execution = unit->execution;
-    if (execution != NULL && !execution->is_discarded) {
-        if (!may_leave(execution, durable)) {
-            return false;
-        }
+    bool has_result = execution != NULL && !execution->is_discarded;
+    /* What is ready ahead of a result leaves with it: a Flush or Sync, which the client needs to
+     * count on any of it, ends the transaction anyway, and a send of its own is dear. */
+    if (has_result && !may_leave(execution, durable)) {
+        return false;
+    }
+    put_bytes(unit, out);
+    if (has_result) {
         out->failed = out->failed || execution->request.reply.failed;
         put_part(session, unit, out);
         measure(session, &execution->request);

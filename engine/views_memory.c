@@ -96,6 +96,7 @@ enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_row
     struct listing listing = {.rows = rows};
     dbos_store_each_table(engine->store, put_table, &listing);
     put_alloc(&listing, "storage", "catalogue, undo, capture", &engine->storage_alloc);
+    put(&listing, "storage", "mapped ahead, for rows", (int64_t)held(&engine->regions_alloc));
     put_alloc(&listing, "objects", "large values", &engine->objects_alloc);
     put_alloc(&listing, "procedures", "modules, plans", &engine->procs_alloc);
     put_log(&listing, engine);

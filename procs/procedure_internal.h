@@ -136,8 +136,20 @@ enum dbos_err dbos_builtins_add(struct dbos_procs *procs) DBOS_MUST_USE;
 
 /* value_cast.c: an SDK value to a value of an SQL type; bytes are borrowed. `what` names it in
  * errors. Errors: DATATYPE_MISMATCH, OUT_OF_RANGE, ENCODING. */
-enum dbos_err dbos_value_cast(const struct dbos_value *value, enum dbos_type type,
-                              struct dbos_datum *out, struct dbos_errinfo *info) DBOS_MUST_USE;
+enum dbos_err dbos_value_convert(const struct dbos_value *value, enum dbos_type type,
+                                 struct dbos_datum *out, struct dbos_errinfo *info) DBOS_MUST_USE;
+static inline DBOS_MUST_USE enum dbos_err dbos_value_cast(const struct dbos_value *value,
+                                                          enum dbos_type type,
+                                                          struct dbos_datum *out,
+                                                          struct dbos_errinfo *info) {
+    bool is_int8 = type == DBOS_TYPE_INT8;
+    bool is_int4 = type == DBOS_TYPE_INT4 && value->integer == (int32_t)value->integer;
+    if (value->kind == DBOS_VALUE_INT && (is_int8 || is_int4)) { /* what most values are */
+        *out = dbos_datum_int(type, value->integer);
+        return DBOS_OK;
+    }
+    return dbos_value_convert(value, type, out, info);
+}
 struct dbos_value dbos_value_of(const struct dbos_datum *datum);
 /* Could a value of one type ever be cast to the other? */
 bool dbos_type_casts(enum dbos_type from, enum dbos_type to);

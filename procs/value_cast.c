@@ -112,8 +112,8 @@ static enum dbos_err cast_bytes(const struct dbos_value *value, enum dbos_type t
     return DBOS_OK;
 }
 
-enum dbos_err dbos_value_cast(const struct dbos_value *value, enum dbos_type type,
-                              struct dbos_datum *out, struct dbos_errinfo *info) {
+enum dbos_err dbos_value_convert(const struct dbos_value *value, enum dbos_type type,
+                                 struct dbos_datum *out, struct dbos_errinfo *info) {
     enum dbos_value_kind wanted = kind_of(type);
     if (value->kind == DBOS_VALUE_NULL) {
         *out = dbos_datum_null(type);

@@ -161,8 +161,7 @@ static void write_run(struct dbos_capture *capture) {
     capture->run_count = 0;
 }
 
-/* What waits for what comes next: the growing run, a statement without a READ. */
-static void flush_waiting(struct dbos_capture *capture) {
+static void write_waiting(struct dbos_capture *capture) {
     if (capture->run_count != 0) {
         write_run(capture);
     }
@@ -172,6 +171,13 @@ static void flush_waiting(struct dbos_capture *capture) {
         if (to != NULL) {
             end_bytes(capture, put_ordinal(to, capture->ordinal));
         }
+    }
+}
+
+/* What waits for what comes next: the growing run, a statement without a READ. */
+static inline void flush_waiting(struct dbos_capture *capture) {
+    if (capture->run_count != 0 || capture->statement_waits) {
+        write_waiting(capture);
     }
 }
 
@@ -190,10 +196,7 @@ static uint8_t *put_search(struct dbos_capture *capture, uint8_t *to, enum dbos_
     return same_table ? to : dbos_store_varint(to, table_id);
 }
 
-static bool text_is_known(const struct dbos_capture *capture, uint64_t id) {
-    if (capture->known_texts[id % KNOWN_TEXTS] == id) {
-        return true;
-    }
+static bool text_is_pending(const struct dbos_capture *capture, uint64_t id) {
     for (size_t at = 0; at < capture->pending.size_bytes; at += sizeof id) {
         if (dbos_load_u64(capture->pending.data + at) == id) {
             return true;
@@ -202,13 +205,20 @@ static bool text_is_known(const struct dbos_capture *capture, uint64_t id) {
     return false;
 }
 
-static void define_text(struct dbos_capture *capture, uint64_t statement_id, const char *text) {
-    new_stamp(capture);
-    if (text != NULL && !text_is_known(capture, statement_id)) {
+static void add_text(struct dbos_capture *capture, uint64_t statement_id, const char *text) {
+    if (text != NULL && !text_is_pending(capture, statement_id)) {
         dbos_buf_put_u8(&capture->definitions, DBOS_EVENT_TEXT);
         dbos_buf_put_u64(&capture->definitions, statement_id);
         dbos_buf_put_text(&capture->definitions, text);
         dbos_buf_put_u64(&capture->pending, statement_id);
+    }
+}
+
+static inline void define_text(struct dbos_capture *capture, uint64_t statement_id,
+                               const char *text) {
+    new_stamp(capture);
+    if (capture->known_texts[statement_id % KNOWN_TEXTS] != statement_id) {
+        add_text(capture, statement_id, text);
     }
 }
 

@@ -238,14 +238,11 @@ static void flush_long(struct image_writer *writer, const uint8_t *data, size_t 
     }
 }
 
-/* Write the run up to `end`. */
-static void flush_run(struct image_writer *writer, size_t end) {
+/* The run up to `end`, which is not empty. */
+static void write_run(struct image_writer *writer, size_t end) {
     size_t count = end - writer->from;
     const uint8_t *data = writer->payload.data + writer->from;
     writer->from = end;
-    if (count == 0) {
-        return;
-    }
     if (count > (writer->run == STEP_LITERAL ? LITERAL_MAX : RUN_MAX)) {
         flush_long(writer, data, count);
         return;
@@ -254,6 +251,12 @@ static void flush_run(struct image_writer *writer, size_t end) {
     if (writer->run == STEP_LITERAL) {
         memcpy(writer->to, data, count);
         writer->to += count;
+    }
+}
+
+static inline void flush_run(struct image_writer *writer, size_t end) {
+    if (end != writer->from) {
+        write_run(writer, end);
     }
 }
 

@@ -106,6 +106,7 @@ static enum dbos_err open_entry(struct dbos_store *store, struct dbos_table_def 
     }
     (void)snprintf(entry->name, sizeof entry->name, "%s.%s", def->schema, def->name);
     dbos_alloc_init(&entry->alloc, entry->name, 0);
+    entry->alloc.regions = store->alloc->regions;
     entry->def = dbos_table_def_ref(def);
     while (entry->part_count < part_count) {
         enum dbos_err err = dbos_table_open(&entry->alloc, def, &entry->parts[entry->part_count]);

@@ -373,6 +373,16 @@ static void put_row(struct dbos_table *table, struct dbos_row *row, const struct
     }
 }
 
+void dbos_table_expect(const struct dbos_table *table, const struct dbos_datum *datums) {
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        const struct dbos_table_index *index = &table->indexes[i];
+        if (index->is_hash && index->key.exact_hash) {
+            const struct dbos_datum *key = &datums[index->key.index->columns[0]];
+            dbos_hash_prefetch(&index->hash, dbos_key_hash_integer(key->integer));
+        }
+    }
+}
+
 enum dbos_err dbos_table_insert(struct dbos_table *table, struct dbos_row *row,
                                 struct dbos_errinfo *info) {
     struct row_keys keys;

@@ -147,7 +147,8 @@ static struct dbos_table *any_part(struct dbos_txn *txn, uint32_t table_id) {
 
 struct dbos_table *dbos_txn_table(struct dbos_txn *txn, uint32_t table_id, uint32_t partition) {
     struct dbos_table *part = any_part(txn, table_id);
-    if (part == NULL || dbos_table_def_of(part)->partition_column < 0) {
+    if (part == NULL || partition == txn->options.partition ||
+        dbos_table_def_of(part)->partition_column < 0) {
         return part;
     }
     if (partition >= dbos_store_partitions(txn->options.store) ||
@@ -202,6 +203,9 @@ static enum dbos_err part_for_write(struct dbos_txn *txn, struct dbos_table *any
         return err;
     }
     uint32_t partition = dbos_store_partition_of(txn->options.store, slot);
+    if (partition == txn->options.partition) { /* the part that any_part() found */
+        return DBOS_OK;
+    }
     if (!dbos_txn_has_partition(txn, partition)) {
         return wrong_partition(txn, def, partition, info);
     }
@@ -390,6 +394,7 @@ enum dbos_err dbos_txn_insert(struct dbos_txn *txn, uint32_t table_id,
     uint32_t slot = slot_of(dbos_table_def_of(any), datums);
     err = part_for_write(txn, any, slot, &table, info);
     if (err == DBOS_OK) {
+        dbos_table_expect(table, datums);
         err = make_row(txn, table, datums, &row, info);
     }
     if (err != DBOS_OK) {

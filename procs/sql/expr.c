@@ -291,15 +291,12 @@ static enum dbos_err eval_nullif(const struct dbos_expr *expr, struct dbos_eval 
     return dbos_expr_eval(expr->args[0], eval, out);
 }
 
-enum dbos_err dbos_expr_eval(const struct dbos_expr *expr, struct dbos_eval *eval,
-                             struct dbos_datum *out) {
+enum dbos_err dbos_expr_compute(const struct dbos_expr *expr, struct dbos_eval *eval,
+                                struct dbos_datum *out) {
     switch ((enum dbos_expr_kind)expr->kind) {
     case DBOS_EXPR_CONST:
-        *out = expr->value;
-        return DBOS_OK;
     case DBOS_EXPR_PARAMETER:
-        *out = eval->parameters[expr->number];
-        return DBOS_OK;
+        return dbos_expr_eval(expr, eval, out);
     case DBOS_EXPR_COLUMN:
         return eval_column(expr, eval, out);
     case DBOS_EXPR_CAST:

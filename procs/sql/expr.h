@@ -76,8 +76,21 @@ struct dbos_eval {
     struct dbos_errinfo *info;
 };
 
-enum dbos_err dbos_expr_eval(const struct dbos_expr *expr, struct dbos_eval *eval,
-                             struct dbos_datum *out) DBOS_MUST_USE;
+/* For dbos_expr_eval(): any expression that is more than a value that is there. */
+enum dbos_err dbos_expr_compute(const struct dbos_expr *expr, struct dbos_eval *eval,
+                                struct dbos_datum *out) DBOS_MUST_USE;
+static inline DBOS_MUST_USE enum dbos_err
+dbos_expr_eval(const struct dbos_expr *expr, struct dbos_eval *eval, struct dbos_datum *out) {
+    if (expr->kind == DBOS_EXPR_PARAMETER) {
+        *out = eval->parameters[expr->number];
+        return DBOS_OK;
+    }
+    if (expr->kind == DBOS_EXPR_CONST) {
+        *out = expr->value;
+        return DBOS_OK;
+    }
+    return dbos_expr_compute(expr, eval, out);
+}
 /* A condition: NULL is false. */
 enum dbos_err dbos_expr_test(const struct dbos_expr *expr, struct dbos_eval *eval,
                              bool *out) DBOS_MUST_USE;

@@ -30,7 +30,7 @@ struct dbos_access {
     bool descending;
     bool in_order; /* the index gives the order that ORDER BY wants, in one partition */
     struct dbos_expr *partition; /* value of the partitioning column, where WHERE gives it */
-    struct dbos_expr *where;     /* checked on every row, whatever the index has decided already */
+    struct dbos_expr *where;     /* checked on every row; of a FIND, what its key has not decided */
     struct dbos_expr *series[3];
     enum dbos_view_id view;
 };

@@ -121,8 +121,49 @@ static uint32_t try_index(const struct dbos_table_def *def, uint32_t index,
     return out->key_count * 10 + (out->low != NULL ? 3 : 0) + (out->high != NULL ? 3 : 0);
 }
 
+/* Is it one of the equations that the key of a find is made of? The index decides that one. */
+static bool is_of_key(const struct dbos_access *access, const struct dbos_expr *expr) {
+    const struct dbos_index_def *index = &access->def->indexes[access->index];
+    if (expr->kind != DBOS_EXPR_COMPARE || expr->number != DBOS_COMPARE_EQ) {
+        return false;
+    }
+    for (uint32_t i = 0; i < access->key_count; i++) {
+        for (uint32_t side = 0; side < 2; side++) {
+            const struct dbos_expr *column = expr->args[side];
+            if (expr->args[1 - side] == access->key[i] && column->kind == DBOS_EXPR_COLUMN &&
+                column->number == index->columns[i]) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* What of WHERE is left when the row has been found by its key; NULL: nothing. */
+static struct dbos_expr *left_of_where(struct dbos_binder *binder, const struct dbos_access *access,
+                                       struct dbos_expr *expr) {
+    if (is_of_key(access, expr)) {
+        return NULL;
+    }
+    if (expr->kind != DBOS_EXPR_AND) {
+        return expr;
+    }
+    struct dbos_expr **args = dbos_arena_take(binder->arena, expr->count * sizeof *args);
+    struct dbos_expr *left = dbos_arena_take(binder->arena, sizeof *left);
+    if (args == NULL || left == NULL) {
+        return expr; /* what is checked twice is right, too */
+    }
+    *left = *expr;
+    left->args = args;
+    left->count = 0;
+    for (uint32_t i = 0; i < expr->count; i++) {
+        args[left->count] = left_of_where(binder, access, expr->args[i]);
+        left->count += args[left->count] != NULL;
+    }
+    return left->count == 0 ? NULL : left->count == 1 ? args[0] : left;
+}
+
 void dbos_plan_access(struct dbos_binder *binder, struct dbos_access *access) {
-    (void)binder;
     struct conditions conditions = {.count = 0};
     const struct dbos_table_def *def = access->def;
     access->kind = DBOS_ACCESS_FULL;
@@ -141,6 +182,9 @@ void dbos_plan_access(struct dbos_binder *binder, struct dbos_access *access) {
             best = score;
             *access = candidate;
         }
+    }
+    if (access->kind == DBOS_ACCESS_FIND) {
+        access->where = left_of_where(binder, access, access->where);
     }
 }
 

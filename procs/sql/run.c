@@ -2,30 +2,33 @@
 #include "procs/sql/run.h"
 
 enum {
-    CLOCK_INTERVAL = 256, /* calls of one loop between two looks at the clock */
     KEEP_STACK_BYTES = 2048,
     SCRATCH_STACK_BYTES = 1024,
 };
 
-enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
-                            struct dbos_errinfo *info) {
+enum dbos_err dbos_run_look(const struct dbos_run *run, struct dbos_errinfo *info) {
     if (run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed) != 0) {
         return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
     }
-    uint32_t *polls = run->polls == NULL ? counter : run->polls;
-    if (run->deadline_ns != 0 && (*polls)++ % CLOCK_INTERVAL == 0 &&
-        run->env->ops->mono_ns(run->env) > run->deadline_ns) {
+    if (run->env->ops->mono_ns(run->env) > run->deadline_ns) {
         return dbos_fail(info, DBOS_ERR_TIMEOUT, "canceling statement due to statement timeout");
     }
     return DBOS_OK;
 }
 
 /* The arena's first bytes are these; chunks follow when they are used up. */
-static void begin_on_stack(struct dbos_arena *arena, struct dbos_alloc *alloc, uint8_t *bytes,
-                           size_t size_bytes) {
-    dbos_arena_init(arena, alloc, 0);
+static inline void begin_on_stack(struct dbos_arena *arena, struct dbos_alloc *alloc,
+                                  uint8_t *bytes, size_t size_bytes) {
+    arena->alloc = alloc;
+    arena->chunk_bytes = DBOS_ARENA_CHUNK_BYTES;
     arena->next = bytes;
     arena->end = bytes + size_bytes;
+}
+
+static inline void end_on_stack(struct dbos_arena *arena) {
+    if (arena->first != NULL) {
+        dbos_arena_fini(arena);
+    }
 }
 
 void dbos_runner_next_row(struct dbos_runner *runner) {
@@ -90,7 +93,7 @@ enum dbos_err dbos_plan_run(const struct dbos_plan *plan, const struct dbos_run 
     }
     enum dbos_err err = run_kind(&runner);
     *out_rows = runner.rows;
-    dbos_arena_fini(&runner.scratch);
-    dbos_arena_fini(&runner.keep);
+    end_on_stack(&runner.scratch);
+    end_on_stack(&runner.keep);
     return err;
 }

@@ -31,6 +31,11 @@ static inline enum dbos_err dbos_runner_nomem(const struct dbos_runner *runner) 
 void dbos_runner_next_row(struct dbos_runner *runner);
 
 /* scan.c: the rows of an access path, one after the other, with their reads noted. */
+
+/* A FIND's row, in runner->eval; NULL: there is none, or WHERE does not accept it. */
+enum dbos_err dbos_scan_find(struct dbos_runner *runner, const struct dbos_access *access,
+                             struct dbos_row **out) DBOS_MUST_USE;
+
 struct dbos_scan {
     struct dbos_runner *runner;
     const struct dbos_access *access;

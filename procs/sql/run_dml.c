@@ -207,9 +207,22 @@ static enum dbos_err delete_row(struct dbos_runner *runner, struct dbos_row *row
                : err;
 }
 
-static enum dbos_err change_rows(struct dbos_runner *runner,
-                                 enum dbos_err (*change)(struct dbos_runner *runner,
-                                                         struct dbos_row *row)) {
+typedef enum dbos_err change_row(struct dbos_runner *runner, struct dbos_row *row);
+
+static enum dbos_err change_found(struct dbos_runner *runner, change_row *change) {
+    struct dbos_row *row;
+    enum dbos_err err = dbos_scan_find(runner, &runner->plan->change.access, &row);
+    if (err == DBOS_OK && row != NULL) {
+        err = change(runner, row);
+        runner->rows += err == DBOS_OK ? 1 : 0;
+    }
+    return err;
+}
+
+static enum dbos_err change_rows(struct dbos_runner *runner, change_row *change) {
+    if (runner->plan->change.access.kind == DBOS_ACCESS_FIND) {
+        return change_found(runner, change);
+    }
     struct row_batch first = {.count = 0};
     enum dbos_err err = collect_rows(runner, &runner->plan->change.access, &first);
     for (const struct row_batch *batch = &first; batch != NULL && err == DBOS_OK;

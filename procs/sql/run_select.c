@@ -4,6 +4,8 @@
  *                                                   └─▶ rows kept ─▶ sort ──┘ */
 #include "procs/sql/run.h"
 
+enum { POINT_COLUMNS = 32 }; /* of a row that goes from its key to the sink, on the stack */
+
 struct output {
     struct dbos_runner *runner;
     const struct dbos_select_plan *select;
@@ -272,8 +274,40 @@ static enum dbos_err run_groups(struct output *output, struct dbos_groups *group
     return err;
 }
 
+/* -- one row by its key ---------------------------------------------------------------------------
+ */
+
+/* Nothing is between the row and the sink: no order, no limit, no group. */
+static enum dbos_err run_point(struct dbos_runner *runner, const struct dbos_select_plan *select,
+                               struct dbos_sink *sink) {
+    struct dbos_datum few[POINT_COLUMNS];
+    struct dbos_row *row;
+    enum dbos_err err = dbos_scan_find(runner, &select->access, &row);
+    if (err != DBOS_OK || row == NULL) {
+        return err;
+    }
+    for (uint32_t i = 0; i < select->expr_count; i++) {
+        err = dbos_expr_eval(select->exprs[i], &runner->eval, &few[i]);
+        if (err != DBOS_OK) {
+            return err;
+        }
+    }
+    err = sink->row(sink, few, select->column_count, runner->info);
+    runner->rows += err == DBOS_OK ? 1 : 0;
+    return err;
+}
+
+static bool is_point(const struct dbos_select_plan *select) {
+    return select->access.kind == DBOS_ACCESS_FIND && select->expr_count <= POINT_COLUMNS &&
+           !select->aggregated && !select->distinct && select->sort_count == 0 &&
+           select->limit == NULL && select->offset == NULL;
+}
+
 enum dbos_err dbos_run_select(struct dbos_runner *runner, const struct dbos_select_plan *select,
                               struct dbos_sink *sink) {
+    if (is_point(select)) {
+        return run_point(runner, select, sink);
+    }
     struct output output = {.runner = runner, .select = select, .sink = sink};
     enum dbos_err err = output_init(&output);
     if (err == DBOS_OK && select->aggregated) {

@@ -133,19 +133,77 @@ static struct dbos_table *part(const struct dbos_scan *scan) {
 /* -- one row by its key ---------------------------------------------------------------------------
  */
 
-static enum dbos_err find(struct dbos_scan *scan) {
-    const struct dbos_access *access = scan->access;
-    struct dbos_txn *txn = scan->runner->run->txn;
+/* The values of the key, in `keep`; *out = false: no row can have it. */
+static enum dbos_err eval_find_key(struct dbos_runner *runner, const struct dbos_access *access,
+                                   struct dbos_datum *key, bool *out) {
     const struct dbos_index_def *index = &access->def->indexes[access->index];
-    struct dbos_table *table = part(scan);
-    DBOS_CHECK(table != NULL);
-    scan->found = dbos_table_find(table, access->index, scan->bounds[0]);
-    if (scan->found != NULL) {
-        dbos_txn_note_read(txn, access->def->id, scan->found);
-    } else {
-        dbos_txn_note_absent(txn, access->def->id, index->id, scan->bounds[0], access->key_count);
+    enum dbos_err err = DBOS_OK;
+    *out = true;
+    runner->eval.arena = &runner->keep;
+    for (uint32_t i = 0; i < access->key_count && *out && err == DBOS_OK; i++) {
+        err = dbos_expr_eval(access->key[i], &runner->eval, &key[i]);
+        *out = err == DBOS_OK && !key[i].is_null &&
+               fit_column(&key[i], access->def->columns[index->columns[i]].type) == FITS;
     }
-    return DBOS_OK;
+    runner->eval.arena = &runner->scratch;
+    return err;
+}
+
+/* The part that the row with this key is on. Every unique key has the partitioning column in it. */
+static enum dbos_err find_part(struct dbos_runner *runner, const struct dbos_access *access,
+                               const struct dbos_datum *key, struct dbos_table **out) {
+    const struct dbos_table_def *def = access->def;
+    const struct dbos_index_def *index = &def->indexes[access->index];
+    struct dbos_txn *txn = runner->run->txn;
+    uint32_t partition = 0;
+    uint32_t i = 0;
+    enum dbos_err err = DBOS_OK;
+    if (def->partition_column >= 0) {
+        while (index->columns[i] != (uint32_t)def->partition_column) {
+            i++;
+            DBOS_CHECK(i < access->key_count);
+        }
+        err = dbos_txn_route(txn, def, &key[i], &partition, runner->info);
+    }
+    *out = err == DBOS_OK ? dbos_txn_table(txn, def->id, partition) : NULL;
+    DBOS_CHECK(err != DBOS_OK || *out != NULL);
+    return err;
+}
+
+enum dbos_err dbos_scan_find(struct dbos_runner *runner, const struct dbos_access *access,
+                             struct dbos_row **out) {
+    struct dbos_datum key[DBOS_INDEX_COLUMNS_MAX];
+    struct dbos_txn *txn = runner->run->txn;
+    struct dbos_table *table;
+    bool possible;
+    bool accepted = true;
+    *out = NULL;
+    runner->eval.def = access->def;
+    runner->eval.row = NULL;
+    runner->eval.values = NULL;
+    enum dbos_err err = dbos_run_poll(runner->run, &runner->polls, runner->info);
+    if (err == DBOS_OK) {
+        err = eval_find_key(runner, access, key, &possible);
+    }
+    if (err == DBOS_OK && possible) {
+        err = find_part(runner, access, key, &table);
+    }
+    if (err != DBOS_OK || !possible) {
+        return err;
+    }
+    struct dbos_row *row = dbos_table_find(table, access->index, key);
+    if (row == NULL) {
+        dbos_txn_note_absent(txn, access->def->id, access->def->indexes[access->index].id, key,
+                             access->key_count);
+        return DBOS_OK;
+    }
+    dbos_txn_note_read(txn, access->def->id, row);
+    runner->eval.row = row;
+    if (access->where != NULL) {
+        err = dbos_expr_test(access->where, &runner->eval, &accepted);
+    }
+    *out = accepted ? row : NULL;
+    return err;
 }
 
 /* -- many rows ------------------------------------------------------------------------------------
@@ -275,6 +333,9 @@ static bool next_of_view(struct dbos_scan *scan) {
  */
 
 static enum dbos_err begin_table(struct dbos_scan *scan) {
+    if (scan->access->kind == DBOS_ACCESS_FIND) {
+        return dbos_scan_find(scan->runner, scan->access, &scan->found);
+    }
     enum dbos_err err = choose_partitions(scan);
     if (err == DBOS_OK && !scan->empty && scan->access->kind != DBOS_ACCESS_FULL) {
         err = eval_bounds(scan);
@@ -283,7 +344,7 @@ static enum dbos_err begin_table(struct dbos_scan *scan) {
         return err;
     }
     scan->runner->eval.def = scan->access->def;
-    return scan->access->kind == DBOS_ACCESS_FIND ? find(scan) : open_part(scan);
+    return open_part(scan);
 }
 
 enum dbos_err dbos_scan_begin(struct dbos_runner *runner, const struct dbos_access *access,
@@ -292,6 +353,7 @@ enum dbos_err dbos_scan_begin(struct dbos_runner *runner, const struct dbos_acce
     scan->access = access;
     scan->empty = scan->open = false;
     scan->found = NULL;
+    scan->partition = scan->last_partition = 0;
     scan->visited = 0;
     scan->bound_count[0] = scan->bound_count[1] = 0;
     scan->bound_inclusive[0] = scan->bound_inclusive[1] = true;
@@ -348,7 +410,8 @@ enum dbos_err dbos_scan_next(struct dbos_scan *scan, bool *out) {
         if (err == DBOS_OK) {
             err = advance(scan, out);
         }
-        if (err != DBOS_OK || !*out || scan->access->where == NULL) {
+        bool decided = scan->access->where == NULL || scan->access->kind == DBOS_ACCESS_FIND;
+        if (err != DBOS_OK || !*out || decided) {
             return err;
         }
         err = accept(scan, &accepted);

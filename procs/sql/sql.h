@@ -163,8 +163,17 @@ struct dbos_run {
 };
 /* DBOS_OK, CANCELED or TIMEOUT. Polled in every loop of the executor (cheaply: the clock is read at
  * the first call and every 256th after it, by run->polls or else by `counter`). */
-enum dbos_err dbos_run_poll(const struct dbos_run *run, uint32_t *counter,
-                            struct dbos_errinfo *info) DBOS_MUST_USE;
+enum { DBOS_POLLS_PER_LOOK = 256 };
+/* For dbos_run_poll(): somebody wants it to end, or it is time to look at the clock. */
+enum dbos_err dbos_run_look(const struct dbos_run *run, struct dbos_errinfo *info) DBOS_MUST_USE;
+static inline DBOS_MUST_USE enum dbos_err
+dbos_run_poll(const struct dbos_run *run, uint32_t *counter, struct dbos_errinfo *info) {
+    uint32_t *polls = run->polls == NULL ? counter : run->polls;
+    bool canceled =
+        run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed) != 0;
+    bool due = run->deadline_ns != 0 && (*polls)++ % DBOS_POLLS_PER_LOOK == 0;
+    return canceled || due ? dbos_run_look(run, info) : DBOS_OK;
+}
 
 /* Run a plan in run->txn. Parameters have the plan's parameter types. `sink` may be NULL when the
  * plan has no columns. *out_rows: rows returned, inserted, updated or deleted. On error the

@@ -76,3 +76,27 @@ select id from public.t where id = 1
 select id from dbos.t
 select generate_series from generate_series(1,2)
 select id from t a where a.id = 1 and t.id = 1
+select id from t where id = 4 and (s = 5 and id = 4)
+select id from t where id = 4 and s = 6
+select id from t where 4 = id and id = 5 - 1
+select id from t where id = 4 and id = 5 - 2
+select id from t where id = 4 or id = 5 order by id
+select id from t where id = 4 and (s = 6 or x = 'same')
+select count(*), max(x) from t where id = 4 and s = 6
+select id from t where id = 4 limit 0
+select id from t where id = 4 offset 1
+select distinct s from t where id = 4 order by s
+select id, 10 / (s - 5) from t where id = 4
+select id from t where id = 1 / 0
+select id from t where id = null and s = 5
+create table two (a int, b text, c int, primary key (a, b))
+insert into two values (1, 'x', 10), (1, 'y', 20), (2, 'x', 30)
+select c from two where b = 'x' and a = 1
+select c from two where a = 1 and b = 'x' and c = 11
+select c from two where a = 1 and c = 20 and b = 'y' and a < 2
+select c from two where a = 1 and b < 'y'
+update two set c = c + 1 where a = 1 and b = 'x' and c = 99 returning *
+update two set c = c + 1, b = b || b where a = 1 and b = 'x' and c = 10 returning *
+delete from two where a = 1 and b = 'y' and c = 21 returning *
+delete from two where b = 'y' and a = 1 returning *
+select * from two order by a, b
