@@ -46,6 +46,9 @@ static const char help[] =
     "                            strict: a read is acknowledged when its record is on disk;\n"
     "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
+    "  --archive-backlog-max BYTES\n"
+    "                            so far may the archive be behind the log before writers wait\n"
+    "                            for it, 0 = any distance (4294967296)\n"
     "  --no-archive              no archiver: provenance queries fail\n"
     "  --no-worker               no model worker: tasks wait\n"
     "  --worker ADDRESS:PORT     a worker that runs elsewhere, instead of an own one\n"
@@ -119,6 +122,10 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
     }
     if (strcmp(name, "--connections-max") == 0 && number(value, 100000, &count) && count != 0) {
         arguments->net.connections_max = (uint32_t)count;
+        return true;
+    }
+    if (strcmp(name, "--archive-backlog-max") == 0 && number(value, INT64_MAX, &count)) {
+        arguments->engine.archive_backlog_max = count == 0 ? UINT64_MAX : count;
         return true;
     }
     return take_choice(arguments, name, value);
