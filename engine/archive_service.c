@@ -11,7 +11,7 @@
 enum {
     /* How often the archiver hears how far the log is durable, and says how far it is: while
      * nothing happens, while it is behind, while writers wait for it. */
-    ADVANCE_IDLE_US = 1000000,
+    ADVANCE_IDLE_US = 200000,
     ADVANCE_BUSY_US = 100000,
     ADVANCE_FULL_US = 10000,
     COLUMNS_MAX = DBOS_COLUMNS_MAX,
