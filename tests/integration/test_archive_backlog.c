@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,7 @@
 
 TestSuite(archive_backlog, .timeout = 200);
 
-enum { WRITERS = 4, ROWS_MAX = 5000, BACKLOG_BYTES = 400000, HOGS = 8 };
+enum { WRITERS = 4, ROWS_MAX = 5000, BACKLOG_BYTES = 400000 };
 
 struct scene {
     struct wire_node node;
@@ -313,45 +312,6 @@ Test(archive_backlog, half_a_backlog_makes_it_urgent) {
         expect_soon(scene.conn, "class", "normal");
         expect_soon(scene.conn, "class", "idle");
         expect_soon(scene.conn, "lag_bytes", "0");
-    }
-    close_scene(&scene);
-}
-
-static atomic_bool hogs_stop;
-
-static void *hog_main(void *arg) {
-    volatile uint64_t *count = arg;
-    while (!atomic_load_explicit(&hogs_stop, memory_order_relaxed)) {
-        (*count)++;
-    }
-    return NULL;
-}
-
-/* A question brings what it waits for with it, however busy the machine is. */
-Test(archive_backlog, a_question_does_not_hang_on_a_busy_machine) {
-    struct scene scene;
-    pthread_t hogs[HOGS];
-    uint64_t counts[HOGS];
-    open_scene(&scene, "0");
-    for (int i = 0; i < HOGS; i++) {
-        cr_assert_eq(pthread_create(&hogs[i], NULL, hog_main, &counts[i]), 0);
-    }
-    for (int i = 0; i < 40; i++) {
-        char sql[128];
-        (void)snprintf(sql, sizeof sql,
-                       "INSERT INTO t SELECT g, 'some text' FROM generate_series(%d, %d) g",
-                       i * 1000, i * 1000 + 999);
-        run(scene.conn, sql);
-    }
-    run(scene.conn, "SET statement_timeout = 60000");
-    double start = seconds();
-    expect_number(scene.conn,
-                  "SELECT count(*) FROM prov.event WHERE table_name = 't' AND op = 'insert'",
-                  40000);
-    cr_log_info("answered after %.1f s", seconds() - start);
-    atomic_store(&hogs_stop, true);
-    for (int i = 0; i < HOGS; i++) {
-        (void)pthread_join(hogs[i], NULL);
     }
     close_scene(&scene);
 }
