@@ -7,6 +7,8 @@
                                   appends a line of a long run: vload's, with its throughput until the times given
   full.py field EXPRESSION < LINE a Python expression over the line's fields
   full.py note NAME=VALUE...      a line
+  full.py lag FILE < LINE         of an open loop's run and dbos.archive's lag in each second: NAME=VALUE...
+  full.py backlog FILE < LINE     of a closed loop's run, the archiver stopped meanwhile: NAME=VALUE...
   full.py summary FILE            tables of all lines of full.jsonl, and the bars: met or missed
 """
 import json
@@ -264,10 +266,77 @@ def overload(lines):
         )
 
 
+def lag_facts(path, line):
+    """Is the lag flat: no higher in the last third of the run than in the one before, but for a second's worth of log?"""
+    with open(path) as file:
+        seconds = [words for words in (text.strip().split("|") for text in file) if len(words) == 4]
+    third = line["seconds"] // 3
+    seen = [float(words[0]) for words in seconds][-3 * third :] if third else []
+    middle, last = seen[third : 2 * third], seen[2 * third :]
+    positions = sum(int(words[2]) for words in seconds)
+    each = sum(float(words[0]) for words in seconds) / positions if positions else 0
+    keeps_up = line["late"] + line["unanswered"] <= 0.01 * line["arrivals"] and line["tps"] >= 0.98 * line["rate"]
+    grows = statistics.median(last) - statistics.median(middle) if middle and last else float("inf")
+    return {
+        "tps": line["tps"],
+        "late": line["late"],
+        "lag_bytes_before": int(statistics.median(middle)) if middle else -1,
+        "lag_bytes": int(statistics.median(last)) if last else -1,
+        "lag_s_max": max((float(words[1]) for words in seconds), default=-1),
+        "idle": sum(words[3] == "idle" for words in seconds),
+        "samples": len(seconds),
+        "flat": int(keeps_up and grows <= max(each * line["rate"], 1 << 20)),
+    }
+
+
+def backlog_facts(path, line):
+    """Rates before the archiver was stopped, while the backlog was full, and when it went on; whole seconds of each"""
+    with open(path) as file:
+        times = json.load(file)
+    series = line["per_second"][: line["seconds"]]
+    before = statistics.mean(series[1 : int(times["stopped"])])
+    full = series[int(times["full"]) + 1 : int(times["on"])]
+    after = series[int(times["on"]) + 1 :]
+    back = next((i for i, rate in enumerate(series[int(times["on"]) :]) if rate >= 0.9 * before), None)
+    return {
+        "tps_before": int(before),
+        "full_after_s": round(times["full"] - times["stopped"], 1),
+        "tps_full": int(statistics.mean(full)) if full else -1,
+        "tps_after": int(statistics.mean(after)) if after else -1,
+        "back_after_s": -1 if back is None else back,
+        "refused": sum(line["errors"].values()),
+        "errors": "+".join(sorted(line["errors"])) or "none",
+    }
+
+
+def lag(lines):
+    runs = [line for line in lines if line.get("part") == "lag"]
+    if not runs:
+        return
+    print("the archive's lag: votes of an open loop, 32 connections; flat = no higher in the last third than in the middle one")
+    table(
+        ["", "rate", "s", "tps", "lag KB", "before", "most s", "flat"],
+        [
+            [line["phase"], line["rate"], line["seconds"], line["tps"], line["lag_bytes"] / 1024, line["lag_bytes_before"] / 1024]
+            + [f"{line['lag_s_max']:.1f}", "yes" if line["flat"] else "no"]
+            for line in runs
+            if line["phase"] in ("search", "confirm")
+        ],
+    )
+    for line in runs:
+        if line["phase"] == "result":
+            print(f"  flat for {line['seconds']} s: {line['flat_rate']:,}/s; a closed loop of 32 x 16 does {line['closed_tps']:,}/s")
+            print(
+                f"  a backlog of {line['backlog'] >> 20} MB: {line['tps_before']:,}/s before; the archiver stopped, full after "
+                f"{line['full_after_s']} s: {line['tps_full']:,}/s ({line['refused']:,} refused, {line['errors']}); "
+                f"{line['tps_after']:,}/s when it goes on, 90 % after {line['back_after_s']} s"
+            )
+
+
 def summary(path):
     with open(path) as file:
         lines = [json.loads(line) for line in file if line.startswith("{")]
-    for part in (long, reads, hot, multi, rows, connections, overload):
+    for part in (long, reads, hot, multi, rows, connections, overload, lag):
         part(lines)
     runs = [line for line in lines if "others" in line]
     disturbed = sum(line["others"] > QUIET for line in runs)
@@ -291,6 +360,9 @@ def main():
         print(eval(words[1], {"__builtins__": {"sum": sum, "int": int}}, json.loads(sys.stdin.read())))
     elif words[:1] == ["note"]:
         print(json.dumps(fields(words[1:])))
+    elif words[:1] in (["lag"], ["backlog"]) and len(words) == 2:
+        facts = (lag_facts if words[0] == "lag" else backlog_facts)(words[1], json.loads(sys.stdin.read()))
+        print("\n".join(f"{name}={value}" for name, value in facts.items()))
     elif words[:1] == ["summary"] and len(words) == 2:
         summary(words[1])
     else:

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # What make bench FULL=1 measures after all.sh: the cost of recording reads, contention, transactions on several partitions, growth with
-# rows and connections, and overload. Each part runs alone, too:
-#   full.sh [long] [reads] [hot] [multi] [rows] [connections] [overload]
+# rows and connections, overload, and the archive's lag. Each part runs alone, too:
+#   full.sh [long] [reads] [hot] [multi] [rows] [connections] [overload] [lag]
 # Each run of the load generator is a line of full.jsonl; the table at its end is full.txt, the plots *.svg.
 #   REPS=3 SECS=5         runs of each setting (interleaved; the medians count) and their length
 #   LONG_S=60 LONG_REPS=1 LONG="32 16;8 128"   of the long runs beside Tarantool's
 #   ROWS="10000 …"        sizes of the tables (10^4 to 10^7; one that does not fit into memory is left out)
 #   CONNECTIONS="1 …"     numbers of connections (1 to 10,000)
 #   OVERLOAD_S=60         length of the overload; OVERLOAD_CONNECTIONS=10000, OVERLOAD_TIMES=10
+#   LAG_SECS=600          length of the lag's long run; the others: bench/lag.sh
 #   DURABILITY=sync       PEERS, BIN, OUT: as for all.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -368,7 +369,10 @@ part_overload() {
     stop_node
 }
 
-for part in ${*:-long reads hot multi rows connections overload}; do
+# How fast the archive can follow, and what happens when it can not.
+part_lag() { LAG_SECS=${LAG_SECS:-600} BIN=$bin OUT=$out RESULTS=$results bench/lag.sh; }
+
+for part in ${*:-long reads hot multi rows connections overload lag}; do
     progress "$part"
     "part_$part"
 done

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "provenance/archive_protocol.h"
 
 extern char **environ;
 
@@ -37,7 +36,8 @@ struct dbos_archive_client {
     uint64_t started_ns;
     uint64_t retry_ns; /* not before */
     uint32_t backoff_ms;
-    uint64_t told; /* the last position that it was told */
+    struct dbos_archive_advance told; /* the last one */
+    struct dbos_archive_client_state state;
     uint32_t question;
     struct dbos_buf out;
     struct dbos_buf payload;
@@ -96,7 +96,9 @@ static void start_child(struct dbos_archive_client *client) {
     }
     client->socket = ends[0];
     client->started_ns = now_ns(client);
-    client->told = 0;
+    client->told = (struct dbos_archive_advance){.position = 0};
+    client->state.process = client->child;
+    client->state.starts++;
     dbos_log(DBOS_LOG_INFO, "archive: archiver started, process %d", (int)client->child);
 }
 
@@ -123,6 +125,8 @@ static void drop_child(struct dbos_archive_client *client) {
                  (int)client->child, WEXITSTATUS(status), client->backoff_ms);
     }
     client->child = 0;
+    client->state.process = 0;
+    client->state.progress.taken = client->state.progress.exported;
 }
 
 static bool child_is_alive(struct dbos_archive_client *client) {
@@ -153,25 +157,79 @@ static bool make_frame(struct dbos_archive_client *client, enum dbos_archive_fra
     return !client->out.failed;
 }
 
+/* The payload of a PROGRESS. */
+static bool take_progress(struct dbos_archive_client *client, const void *payload,
+                          size_t size_bytes) {
+    struct dbos_archive_progress progress;
+    struct dbos_errinfo info;
+    if (dbos_archive_get_progress(payload, size_bytes, &progress, &info) != DBOS_OK) {
+        dbos_log(DBOS_LOG_ERROR, "archive: %s", info.message);
+        drop_child(client);
+        return false;
+    }
+    client->state.is_known = true;
+    client->state.progress = progress;
+    return true;
+}
+
+/* What has come since. Between two questions the archiver says nothing else. */
+static void read_progress(struct dbos_archive_client *client) {
+    enum { FRAME_BYTES = DBOS_ARCHIVE_HEAD_BYTES + DBOS_ARCHIVE_PROGRESS_BYTES };
+    uint8_t frame[FRAME_BYTES];
+    struct dbos_archive_frame head;
+    struct dbos_errinfo info;
+    while (client->child != 0 && recv(client->socket, frame, sizeof frame,
+                                      MSG_PEEK | MSG_DONTWAIT) == (ssize_t)sizeof frame) {
+        bool is_progress = dbos_archive_get_head(frame, &head, &info) == DBOS_OK &&
+                           head.kind == DBOS_ARCHIVE_PROGRESS &&
+                           head.payload_bytes == DBOS_ARCHIVE_PROGRESS_BYTES;
+        if (!is_progress) {
+            dbos_log(DBOS_LOG_ERROR, "archive: the archiver speaks without being asked");
+            drop_child(client);
+            return;
+        }
+        (void)recv(client->socket, frame, sizeof frame, MSG_DONTWAIT);
+        (void)take_progress(client, frame + DBOS_ARCHIVE_HEAD_BYTES, DBOS_ARCHIVE_PROGRESS_BYTES);
+    }
+}
+
 /* Never waits: a process that does not read must not hold up the caller. What does not fit is left
  * out, for the next call brings a later position; half a frame would garble all that follows. */
-void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position) {
-    ensure_child(client);
-    if (client->child == 0 || position <= client->told) {
-        return;
-    }
-    uint8_t payload[8];
-    dbos_store_u64(payload, position);
-    if (!make_frame(client, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload)) {
+static void send_advance(struct dbos_archive_client *client,
+                         const struct dbos_archive_advance *advance) {
+    dbos_buf_reset(&client->payload);
+    dbos_archive_put_advance(&client->payload, advance);
+    if (client->payload.failed || !make_frame(client, DBOS_ARCHIVE_ADVANCE, 0, client->payload.data,
+                                              client->payload.size_bytes)) {
         return;
     }
     ssize_t n =
         send(client->socket, client->out.data, client->out.size_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n == (ssize_t)client->out.size_bytes) {
-        client->told = position;
+        client->told = *advance;
     } else if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)) {
         drop_child(client);
     }
+}
+
+void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position, bool urgent) {
+    ensure_child(client);
+    read_progress(client);
+    if (client->child == 0) {
+        return;
+    }
+    struct dbos_archive_advance advance = {
+        .position = position > client->told.position ? position : client->told.position,
+        .urgent = urgent};
+    bool is_news = advance.position != client->told.position || urgent != client->told.urgent;
+    if (is_news || client->state.progress.taken < advance.position) {
+        send_advance(client, &advance); /* that it is told again asks how far it has come */
+    }
+}
+
+void dbos_archive_client_state(const struct dbos_archive_client *client,
+                               struct dbos_archive_client_state *out) {
+    *out = client->state;
 }
 
 /* -- questions -----------------------------------------------------------------------------------
@@ -237,6 +295,9 @@ static bool wait_a_little(struct asking *asking, short events, bool *ready) {
         uint64_t until_ns = after_ms(client, GRACE_MS);
         asking->wants_cancel = true;
         asking->until_ns = until_ns < asking->until_ns ? until_ns : asking->until_ns;
+    }
+    if (asking->request->tick != NULL) {
+        asking->request->tick(asking->request->tick_arg);
     }
     asking->is_overdue = now_ns(client) > asking->until_ns;
     return !asking->is_overdue;
@@ -313,6 +374,10 @@ static enum dbos_err receive_frame(struct asking *asking, struct dbos_archive_fr
             return lost(asking);
         }
         client->payload.size_bytes = frame->payload_bytes;
+        if (frame->kind == DBOS_ARCHIVE_PROGRESS &&
+            !take_progress(client, client->payload.data, frame->payload_bytes)) {
+            return dbos_fail(asking->info, DBOS_ERR_PROTOCOL, "malformed answer of the archive");
+        }
     } while (frame->id != asking->id); /* the rest of an answer that was given up */
     return DBOS_OK;
 }
@@ -452,6 +517,9 @@ static bool wait_for_child(struct dbos_archive_client *client,
     while (client->child == 0 && now_ns(client) < until_ns &&
            (request->cancel == NULL || *request->cancel == 0)) {
         client->env->ops->sleep_us(client->env, POLL_MS * 1000);
+        if (request->tick != NULL) {
+            request->tick(request->tick_arg);
+        }
         ensure_child(client);
     }
     return client->child != 0;

@@ -9,7 +9,10 @@
 #ifndef DBOS_ENGINE_ARCHIVE_CLIENT_H
 #define DBOS_ENGINE_ARCHIVE_CLIENT_H
 
+#include <sys/types.h>
+
 #include "procs/sql/sql.h"
+#include "provenance/archive_protocol.h"
 
 struct dbos_archive_client;
 
@@ -22,10 +25,21 @@ enum dbos_err dbos_archive_client_open(struct dbos_alloc *alloc, struct dbos_env
  * exported after the next start. NULL is allowed. */
 void dbos_archive_client_close(struct dbos_archive_client *client);
 
-/* The log is durable up to `position`: the archiver may take over everything until there. Also
+/* The log is durable up to `position`: the archiver may take over everything until there; `urgent`
+ * if it shall not be patient. It answers with how far it is, for the next call to read. Also
  * restarts a process that has died. Never fails and never waits for a process that does not read;
  * what goes wrong is in the log. */
-void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position);
+void dbos_archive_advance(struct dbos_archive_client *client, uint64_t position, bool urgent);
+
+struct dbos_archive_client_state {
+    pid_t process;   /* 0 = none */
+    uint64_t starts; /* so far */
+    bool is_known;   /* it, or one before it, has said how far it is */
+    /* Of a process that has ended, what it had not exported is taken over again. */
+    struct dbos_archive_progress progress;
+};
+void dbos_archive_client_state(const struct dbos_archive_client *client,
+                               struct dbos_archive_client_state *out);
 
 struct dbos_archive_request {
     const struct dbos_archive_query *query;
@@ -35,6 +49,9 @@ struct dbos_archive_request {
     bool describe_only;
     uint64_t timeout_us; /* 0 = none, but an archiver that is silent for 60 s is given up */
     const _Atomic uint32_t *cancel;
+    /* Every few ms while the answer is waited for; it must not call the client. May be NULL. */
+    void (*tick)(void *arg);
+    void *tick_arg;
     /* Once, before the rows. */
     enum dbos_err (*columns)(void *arg, const struct dbos_result_column *columns, uint32_t count,
                              struct dbos_errinfo *info);

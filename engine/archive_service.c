@@ -3,15 +3,21 @@
 
 #include "base/log.h"
 #include "engine/archive_client.h"
+#include "engine/archive_lag.h"
 #include "engine/engine_internal.h"
 #include "engine/reply.h"
 #include "engine/wire.h"
 #include "procs/sql/type_io.h"
 
 enum {
-    ADVANCE_US = 1000000, /* how often the archiver hears how far the log is durable */
+    /* How often the archiver hears how far the log is durable, and says how far it is: while
+     * nothing happens, while it is behind, while writers wait for it. */
+    ADVANCE_IDLE_US = 200000,
+    ADVANCE_BUSY_US = 100000,
+    ADVANCE_FULL_US = 10000,
     COLUMNS_MAX = DBOS_COLUMNS_MAX,
 };
+#define BACKLOG_MAX_DEFAULT (UINT64_C(4) << 30)
 
 struct dbos_archive_service {
     struct dbos_engine *engine;
@@ -20,7 +26,101 @@ struct dbos_archive_service {
     struct dbos_queue_node stop;
     pthread_t thread;
     struct dbos_arena arena; /* of one answer's row */
+    uint64_t backlog_max;    /* bytes; UINT64_MAX = none */
+    bool urgent;             /* the archiver shall not be patient */
+    uint64_t told_ns;        /* when it was told last */
+    uint64_t first_position; /* of the log when it started: until the archiver says how far it is */
+    struct dbos_lag lag;
+    pthread_mutex_t lock; /* of `facts` */
+    struct dbos_archive_facts facts;
 };
+
+/* -- backlog --------------------------------------------------------------------------------------
+ *
+ * What the log has and the archiver has not taken over. Below half of what is allowed it takes the
+ * time that nobody else wants; from there on, until it is down to a quarter, its share. When it is
+ * full, writers wait until an eighth of it is gone. */
+
+static uint64_t now_ns(const struct dbos_archive_service *service) {
+    return service->engine->env->ops->mono_ns(service->engine->env);
+}
+
+static void measure(struct dbos_archive_service *service) {
+    struct dbos_engine *engine = service->engine;
+    struct dbos_archive_client_state state;
+    struct dbos_archive_facts facts = {.is_on = true, .backlog_max = service->backlog_max};
+    struct dbos_log_stats log;
+    uint64_t now = now_ns(service);
+    dbos_log_stats(engine->log, &log);
+    dbos_archive_client_state(service->client, &state);
+    facts.process = state.process;
+    facts.starts = state.starts;
+    facts.is_known = state.is_known;
+    facts.taken = state.is_known ? state.progress.taken : service->first_position;
+    facts.exported = state.is_known ? state.progress.exported : 0;
+    facts.pace = state.progress.pace;
+    facts.position = service->first_position + log.records;
+    dbos_lag_note(&service->lag, facts.position, engine->recovered_bytes + log.bytes, now);
+    dbos_lag_forget(&service->lag, facts.exported);
+    dbos_lag_read(&service->lag, facts.taken, now, &facts.lag_bytes, &facts.lag_ns);
+    (void)pthread_mutex_lock(&service->lock);
+    service->facts = facts;
+    (void)pthread_mutex_unlock(&service->lock);
+}
+
+static void decide(struct dbos_archive_service *service) {
+    struct dbos_engine *engine = service->engine;
+    uint64_t lag = service->facts.lag_bytes;
+    uint64_t max = service->backlog_max;
+    uint64_t reference = max == UINT64_MAX ? BACKLOG_MAX_DEFAULT : max;
+    service->urgent = lag > reference / 2 || (service->urgent && lag > reference / 4);
+    bool is_open = dbos_archive_gate_is_open(&engine->archive_gate);
+    if (is_open && lag > max) {
+        dbos_log(DBOS_LOG_WARN,
+                 "archive: %llu bytes behind the log, more than %llu: writers wait for it",
+                 (unsigned long long)lag, (unsigned long long)max);
+        dbos_archive_gate_close(&engine->archive_gate);
+    } else if (!is_open && lag <= max - max / 8) {
+        dbos_log(DBOS_LOG_INFO, "archive: it has caught up: writers go on");
+        dbos_archive_gate_open(engine);
+    }
+}
+
+/* While a question is under way the archiver is not talked to: it takes nothing over either, and is
+ * as far behind as the log has grown. */
+static void tick_asking(void *arg) {
+    struct dbos_archive_service *service = arg;
+    measure(service);
+    decide(service);
+    dbos_archive_gate_look(service->engine);
+}
+
+static void tick(struct dbos_archive_service *service) {
+    dbos_archive_advance(service->client, dbos_log_durable(service->engine->log), service->urgent);
+    service->told_ns = now_ns(service);
+    tick_asking(service);
+}
+
+static uint64_t tick_due_us(const struct dbos_archive_service *service) {
+    uint64_t period_us = ADVANCE_IDLE_US;
+    if (!dbos_archive_gate_is_open(&service->engine->archive_gate)) {
+        period_us = ADVANCE_FULL_US;
+    } else if (service->facts.taken < service->facts.position) {
+        period_us = ADVANCE_BUSY_US;
+    }
+    uint64_t since_us = (now_ns(service) - service->told_ns) / 1000;
+    return since_us < period_us ? period_us - since_us : 0;
+}
+
+void dbos_archive_service_facts(struct dbos_archive_service *service,
+                                struct dbos_archive_facts *out) {
+    (void)pthread_mutex_lock(&service->lock);
+    *out = service->facts;
+    (void)pthread_mutex_unlock(&service->lock);
+}
+
+/* -- questions ------------------------------------------------------------------------------------
+ */
 
 /* Text cells of the archiver become values and leave as DataRow messages. */
 struct answer {
@@ -90,6 +190,8 @@ static enum dbos_err ask(struct dbos_archive_service *service, struct dbos_reque
         .columns = answer_columns,
         .row = answer_row,
         .arg = answer,
+        .tick = tick_asking,
+        .tick_arg = service,
     };
     return dbos_archive_query(service->client, &ask, &request->error);
 }
@@ -128,16 +230,39 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
 static void *service_main(void *arg) {
     struct dbos_archive_service *service = arg;
     for (;;) {
-        struct dbos_queue_node *node = dbos_queue_wait(&service->queue, ADVANCE_US);
+        uint64_t wait_us = service->client == NULL ? ADVANCE_IDLE_US : tick_due_us(service);
+        struct dbos_queue_node *node = dbos_queue_wait(&service->queue, wait_us);
         if (node == &service->stop) {
             return NULL;
         }
         if (node != NULL) {
             answer_request(service, (struct dbos_request *)(void *)node);
-        } else if (service->client != NULL) {
-            dbos_archive_advance(service->client, dbos_log_durable(service->engine->log));
+        }
+        if (service->client != NULL && tick_due_us(service) == 0) {
+            tick(service);
         }
     }
+}
+
+/* The log is as recovery has left it. */
+static void init_backlog(struct dbos_archive_service *service) {
+    struct dbos_engine *engine = service->engine;
+    service->backlog_max = engine->options.archive_backlog_max == 0
+                               ? BACKLOG_MAX_DEFAULT
+                               : engine->options.archive_backlog_max;
+    service->first_position = engine->recovery.last_position;
+    dbos_lag_init(&service->lag, service->first_position, engine->recovered_bytes, now_ns(service));
+    service->facts = (struct dbos_archive_facts){.is_on = engine->options.archive,
+                                                 .backlog_max = service->backlog_max,
+                                                 .taken = service->first_position,
+                                                 .position = service->first_position};
+}
+
+static void free_service(struct dbos_archive_service *service) {
+    dbos_archive_client_close(service->client);
+    dbos_arena_fini(&service->arena);
+    (void)pthread_mutex_destroy(&service->lock);
+    dbos_give(service->engine->alloc, service);
 }
 
 enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
@@ -151,18 +276,19 @@ enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
     service->engine = engine;
     dbos_queue_init(&service->queue, -1);
     dbos_arena_init(&service->arena, &engine->session_alloc, 0);
+    (void)pthread_mutex_init(&service->lock, NULL);
+    init_backlog(service);
     if (engine->options.archive) {
         enum dbos_err err =
             dbos_archive_client_open(engine->alloc, engine->env, engine->program_dir,
                                      engine->data_dir, &service->client, info);
         if (err != DBOS_OK) {
-            dbos_give(engine->alloc, service);
+            free_service(service);
             return err;
         }
     }
     if (pthread_create(&service->thread, NULL, service_main, service) != 0) {
-        dbos_archive_client_close(service->client);
-        dbos_give(engine->alloc, service);
+        free_service(service);
         return dbos_fail(info, DBOS_ERR_NOMEM, "cannot start the archive thread");
     }
     (void)pthread_setname_np(service->thread, "archive");
@@ -181,7 +307,5 @@ void dbos_archive_service_stop(struct dbos_archive_service *service) {
     }
     dbos_queue_push(&service->queue, &service->stop);
     (void)pthread_join(service->thread, NULL);
-    dbos_archive_client_close(service->client);
-    dbos_arena_fini(&service->arena);
-    dbos_give(service->engine->alloc, service);
+    free_service(service);
 }

@@ -19,6 +19,7 @@ enum { PARTITIONS_MAX = 256 };
 static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
                                   uint64_t *state_hash, struct dbos_errinfo *info) {
     struct dbos_engine *engine = arg;
+    engine->recovered_bytes += size_bytes;
     return dbos_txn_apply_record(engine->store, engine->log, record, size_bytes, state_hash, info);
 }
 
@@ -185,6 +186,7 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     dbos_alloc_init(&engine->regions_alloc, "regions", 0);
     engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
     dbos_session_list_init(&engine->sessions);
+    dbos_archive_gate_init(&engine->archive_gate);
     (void)pthread_mutex_init(&engine->clock_lock, NULL);
     enum dbos_err err = open_parts(engine, info);
     if (err != DBOS_OK) {
@@ -235,6 +237,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     dbos_alloc_fini(&engine->objects_alloc);
     dbos_alloc_fini(&engine->storage_alloc);
     dbos_session_list_fini(&engine->sessions);
+    dbos_archive_gate_fini(&engine->archive_gate);
     (void)pthread_mutex_destroy(&engine->clock_lock);
     dbos_give(engine->alloc, engine);
 }
@@ -275,6 +278,7 @@ enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(v
 }
 
 void dbos_engine_stop(struct dbos_engine *engine) {
+    dbos_archive_gate_end(engine);
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_stop(engine->dispatcher); /* no more results come */
     }
@@ -429,6 +433,13 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
             return;
         }
     }
+    if (dbos_archive_gate_is_open(&engine->archive_gate) ||
+        !dbos_archive_gate_hold(engine, request)) {
+        dbos_engine_pass(engine, request);
+    }
+}
+
+void dbos_engine_pass(struct dbos_engine *engine, struct dbos_request *request) {
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
         dbos_archive_service_submit(engine->archive, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {

@@ -24,7 +24,10 @@ struct dbos_engine_options {
     uint32_t partitions; /* 0 = cores - 1, at least 1 */
     enum dbos_durability durability;
     enum dbos_provenance_reads provenance_reads;
-    bool archive;               /* run the archiver process */
+    bool archive; /* run the archiver process */
+    /* What writes waits while the log has more than so many bytes that the archiver has not taken
+     * over; 0 = default (4 GiB), UINT64_MAX = no limit. */
+    uint64_t archive_backlog_max;
     bool worker;                /* supervise a worker process */
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
     const char *program_dir;    /* where dbos-worker and dbos-archiver lie */

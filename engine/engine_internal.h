@@ -13,6 +13,7 @@
 
 #include <pthread.h>
 
+#include "engine/archive_gate.h"
 #include "engine/engine.h"
 #include "engine/meter.h"
 #include "engine/session_list.h"
@@ -72,10 +73,12 @@ struct dbos_engine {
     struct dbos_partition *partitions;
     struct dbos_barrier barrier;
     struct dbos_archive_service *archive;
+    struct dbos_archive_gate archive_gate; /* before everything that runs requests */
     struct dbos_dispatcher *dispatcher;
     void (*on_durable)(void *arg);
     void *on_durable_arg;
     struct dbos_recovery recovery; /* what start-up found */
+    uint64_t recovered_bytes;      /* of its records */
     struct dbos_views views;       /* who makes the rows of system views: this engine */
     struct dbos_meter *meters;     /* of each partition, and behind them the barrier's */
     struct dbos_session_list sessions;
@@ -87,6 +90,9 @@ struct dbos_engine {
  * limit (0 = none) it is given up once it has taken so long: false, it has left no trace. */
 bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us);
+
+/* As dbos_engine_submit(), but past the archive's gate. */
+void dbos_engine_pass(struct dbos_engine *engine, struct dbos_request *request);
 
 /* What is in `then` of a request that has run. */
 struct dbos_request *dbos_request_over(void);
@@ -120,5 +126,21 @@ enum dbos_err dbos_archive_service_start(struct dbos_engine *engine,
 void dbos_archive_service_submit(struct dbos_archive_service *service,
                                  struct dbos_request *request);
 void dbos_archive_service_stop(struct dbos_archive_service *service); /* NULL is allowed */
+/* What dbos.archive shows; any thread. */
+struct dbos_archive_facts {
+    bool is_on;         /* there is to be an archive */
+    pid_t process;      /* 0 = none at the moment */
+    uint64_t starts;    /* of the process */
+    bool is_known;      /* it has said how far it is */
+    uint64_t taken;     /* … the last position that questions see */
+    uint64_t exported;  /* … and that is in files */
+    uint32_t pace;      /* enum dbos_archive_pace; where a process runs */
+    uint64_t position;  /* durable */
+    uint64_t lag_bytes; /* of records between the two, and their age */
+    uint64_t lag_ns;
+    uint64_t backlog_max; /* UINT64_MAX = none */
+};
+void dbos_archive_service_facts(struct dbos_archive_service *service,
+                                struct dbos_archive_facts *out);
 
 #endif /* DBOS_ENGINE_ENGINE_INTERNAL_H */

@@ -37,7 +37,8 @@ static bool try_run(struct dbos_engine *engine, struct dbos_request *request) {
 
 void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request *request) {
     struct dbos_engine *engine = submitter->engine;
-    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL && is_quick(request);
+    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL &&
+                   dbos_archive_gate_is_open(&engine->archive_gate) && is_quick(request);
     if (may_run && !submitter->holds_log) {
         submitter->holds_log = true;
         dbos_log_hold(engine->log);

@@ -1,10 +1,13 @@
-/* dbos.log, dbos.sessions, dbos.tables, and the way to the others. */
+/* dbos.archive, dbos.log, dbos.sessions, dbos.tables, and the way to the others. */
 #include "engine/views.h"
 
 #include "engine/engine_internal.h"
+#include "provenance/archive_protocol.h"
 
 enum dbos_err dbos_views_fill(void *engine, struct dbos_view_rows *rows) {
     switch (rows->view) {
+    case DBOS_VIEW_ARCHIVE:
+        return dbos_views_archive(engine, rows);
     case DBOS_VIEW_HISTOGRAM:
         return dbos_views_histogram(engine, rows);
     case DBOS_VIEW_LATENCY:
@@ -38,6 +41,53 @@ static void put(struct listing *listing, const struct dbos_datum *row, uint32_t 
     if (listing->err == DBOS_OK) {
         listing->err = dbos_view_add(listing->rows, row, count);
     }
+}
+
+static struct dbos_datum bigint_or_null(bool is_there, uint64_t value) {
+    return is_there ? dbos_view_bigint(value) : dbos_datum_null(DBOS_TYPE_INT8);
+}
+
+static struct dbos_datum archive_class(const struct dbos_archive_facts *facts) {
+    if (facts->process == 0 || !facts->is_known) {
+        return dbos_datum_null(DBOS_TYPE_TEXT);
+    }
+    return dbos_view_text(facts->pace == DBOS_ARCHIVE_PATIENT  ? "idle"
+                          : facts->pace == DBOS_ARCHIVE_NORMAL ? "normal"
+                                                               : "nice");
+}
+
+static const char *archive_state(const struct dbos_archive_facts *facts) {
+    if (!facts->is_on) {
+        return "off";
+    }
+    return facts->process != 0 ? "running" : "ended";
+}
+
+enum dbos_err dbos_views_archive(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+    struct dbos_archive_facts facts;
+    const struct dbos_archive_gate *gate = &engine->archive_gate;
+    dbos_archive_service_facts(engine->archive, &facts);
+    bool is_on = facts.is_on;
+    bool has_max = is_on && facts.backlog_max != UINT64_MAX;
+    struct dbos_datum row[] = {
+        dbos_view_text(archive_state(&facts)),
+        archive_class(&facts),
+        facts.process == 0 ? dbos_datum_null(DBOS_TYPE_INT4)
+                           : dbos_view_integer((uint32_t)facts.process),
+        dbos_view_bigint(facts.starts),
+        dbos_view_bigint(dbos_log_durable(engine->log)),
+        bigint_or_null(facts.is_known, facts.taken),
+        bigint_or_null(facts.is_known, facts.exported),
+        bigint_or_null(is_on, facts.position > facts.taken ? facts.position - facts.taken : 0),
+        bigint_or_null(is_on, facts.lag_bytes),
+        is_on ? dbos_datum_real((double)facts.lag_ns / 1e9) : dbos_datum_null(DBOS_TYPE_FLOAT8),
+        bigint_or_null(has_max, facts.backlog_max),
+        dbos_datum_int(DBOS_TYPE_BOOL, !dbos_archive_gate_is_open(gate)),
+        dbos_view_integer(atomic_load(&gate->waiting)),
+        dbos_view_bigint(atomic_load(&gate->waits)),
+        dbos_view_bigint(atomic_load(&gate->refused)),
+    };
+    return dbos_view_add(rows, row, sizeof row / sizeof row[0]);
 }
 
 enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *rows) {

@@ -18,6 +18,7 @@ struct dbos_engine;
 enum dbos_err dbos_views_fill(void *engine, struct dbos_view_rows *rows);
 
 /* One for each view, in views.c, views_memory.c and views_times.c. Errors: NOMEM. */
+enum dbos_err dbos_views_archive(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_histogram(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_latency(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *rows);

@@ -80,6 +80,8 @@ struct dbos_archiver {
     bool asking;                    /* a question is under way */
     bool interrupted;               /* and shall end */
     atomic_bool hurry;
+    _Atomic uint64_t seen_taken; /* what dbos_archiver_progress() says */
+    _Atomic uint64_t seen_exported;
 
     struct dbos_archive_relation fixed[DBOS_ARCHIVE_FIXED_COUNT];
     struct dbos_archive_relation walk;     /* what a walk found, on its way into an answer */

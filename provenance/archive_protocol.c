@@ -33,6 +33,46 @@ enum dbos_err dbos_archive_get_head(const uint8_t *head, struct dbos_archive_fra
     return DBOS_OK;
 }
 
+void dbos_archive_put_advance(struct dbos_buf *payload,
+                              const struct dbos_archive_advance *advance) {
+    dbos_buf_put_u64(payload, advance->position);
+    dbos_buf_put_u64(payload, advance->urgent ? 1 : 0);
+}
+
+enum dbos_err dbos_archive_get_advance(const void *payload, size_t size_bytes,
+                                       struct dbos_archive_advance *out,
+                                       struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, size_bytes);
+    out->position = dbos_get_u64(&reader);
+    uint64_t flags = dbos_get_u64(&reader);
+    out->urgent = flags == 1;
+    return reader.failed || dbos_reader_left(&reader) != 0 || flags > 1
+               ? dbos_fail(info, DBOS_ERR_PROTOCOL, "malformed ADVANCE to the archive")
+               : DBOS_OK;
+}
+
+void dbos_archive_put_progress(struct dbos_buf *payload,
+                               const struct dbos_archive_progress *progress) {
+    dbos_buf_put_u64(payload, progress->taken);
+    dbos_buf_put_u64(payload, progress->exported);
+    dbos_buf_put_u32(payload, progress->pace);
+    dbos_buf_put_u32(payload, 0);
+}
+
+enum dbos_err dbos_archive_get_progress(const void *payload, size_t size_bytes,
+                                        struct dbos_archive_progress *out,
+                                        struct dbos_errinfo *info) {
+    struct dbos_reader reader = dbos_reader_of(payload, size_bytes);
+    out->taken = dbos_get_u64(&reader);
+    out->exported = dbos_get_u64(&reader);
+    out->pace = dbos_get_u32(&reader);
+    uint32_t reserved = dbos_get_u32(&reader);
+    bool is_sound = !reader.failed && dbos_reader_left(&reader) == 0 && reserved == 0 &&
+                    out->pace <= DBOS_ARCHIVE_POLITE && out->exported <= out->taken;
+    return is_sound ? DBOS_OK
+                    : dbos_fail(info, DBOS_ERR_PROTOCOL, "malformed PROGRESS of the archive");
+}
+
 /* A text that may be NULL: 0, or 1 and the text. */
 static void put_text(struct dbos_buf *payload, const char *text) {
     dbos_buf_put_u8(payload, text != NULL);

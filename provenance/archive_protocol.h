@@ -1,7 +1,7 @@
 /* What dbosd and the archiver say to each other over a socket pair. docs/formats/archive.md says
  * every byte.
  *
- *   dbosd ──ADVANCE position──▶ archiver          (no answer)
+ *   dbosd ──ADVANCE position──▶ archiver ──PROGRESS──▶ dbosd   (left out while it answers)
  *   dbosd ──QUESTION──▶ archiver ──COLUMNS, ROWS…, DONE | ERROR──▶ dbosd
  *   dbosd ──CANCEL──▶ archiver                    (the question then ends with ERROR)
  *
@@ -18,9 +18,11 @@
 
 enum {
     DBOS_ARCHIVE_MAGIC = 0x31414244, /* "DBA1" */
-    DBOS_ARCHIVE_VERSION = 1,
+    DBOS_ARCHIVE_VERSION = 2,
     DBOS_ARCHIVE_HEAD_BYTES = 16,
     DBOS_ARCHIVE_PAYLOAD_MAX = 64 * 1048576,
+    DBOS_ARCHIVE_ADVANCE_BYTES = 16,
+    DBOS_ARCHIVE_PROGRESS_BYTES = 24,
     DBOS_ARCHIVE_FD = 3, /* the archiver's end of the socket pair */
     DBOS_ARCHIVE_CALLS_MAX = 64,
     DBOS_ARCHIVE_ARGUMENTS_MAX = 16,
@@ -36,6 +38,24 @@ enum dbos_archive_frame_kind {
     DBOS_ARCHIVE_ROWS = 11,
     DBOS_ARCHIVE_DONE = 12,
     DBOS_ARCHIVE_ERROR = 13,
+    DBOS_ARCHIVE_PROGRESS = 14,
+};
+
+/* Which processor time taking over gets. */
+enum dbos_archive_pace {
+    DBOS_ARCHIVE_PATIENT, /* what nobody else wants: SCHED_IDLE */
+    DBOS_ARCHIVE_NORMAL,  /* its share */
+    DBOS_ARCHIVE_POLITE,  /* as normal, but nice: a process that could not come back from idle */
+};
+
+struct dbos_archive_advance {
+    uint64_t position; /* the log is durable up to here */
+    bool urgent;       /* the archive is too far behind: do not be patient */
+};
+struct dbos_archive_progress {
+    uint64_t taken;    /* the last position that questions see */
+    uint64_t exported; /* and that is in files */
+    uint32_t pace;     /* enum dbos_archive_pace */
 };
 
 struct dbos_archive_frame {
@@ -80,6 +100,17 @@ void dbos_archive_put_frame(struct dbos_buf *out, enum dbos_archive_frame_kind k
 /* The head of a frame from its DBOS_ARCHIVE_HEAD_BYTES. Errors: PROTOCOL, FORMAT_VERSION. */
 enum dbos_err dbos_archive_get_head(const uint8_t *head, struct dbos_archive_frame *out,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* ADVANCE and PROGRESS. Errors: PROTOCOL. */
+void dbos_archive_put_advance(struct dbos_buf *payload, const struct dbos_archive_advance *advance);
+enum dbos_err dbos_archive_get_advance(const void *payload, size_t size_bytes,
+                                       struct dbos_archive_advance *out,
+                                       struct dbos_errinfo *info) DBOS_MUST_USE;
+void dbos_archive_put_progress(struct dbos_buf *payload,
+                               const struct dbos_archive_progress *progress);
+enum dbos_err dbos_archive_get_progress(const void *payload, size_t size_bytes,
+                                        struct dbos_archive_progress *out,
+                                        struct dbos_errinfo *info) DBOS_MUST_USE;
 
 void dbos_archive_put_question(struct dbos_buf *payload,
                                const struct dbos_archive_question *question);

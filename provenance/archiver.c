@@ -168,6 +168,14 @@ static enum dbos_err set_paths(struct dbos_archiver *archiver, const char *data_
     return DBOS_OK;
 }
 
+static void show_progress(struct dbos_archiver *archiver) {
+    uint64_t exported =
+        archiver->span.records == 0 ? archiver->position : archiver->span.first_position - 1;
+    /* Whoever reads the one first and then the other one finds them in order. */
+    atomic_store(&archiver->seen_taken, archiver->position);
+    atomic_store(&archiver->seen_exported, exported);
+}
+
 enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
                                  const struct dbos_archiver_options *options,
                                  struct dbos_archiver **out, struct dbos_errinfo *info) {
@@ -199,6 +207,7 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
         dbos_archiver_close(archiver);
         return err;
     }
+    show_progress(archiver);
     *out = archiver;
     return DBOS_OK;
 }
@@ -280,6 +289,9 @@ static enum dbos_err take_batch(struct dbos_archiver *archiver, const struct dbo
     if (err == DBOS_OK && hot_bytes(archiver) > archiver->hot_bytes_max) {
         err = dbos_archive_export(archiver, batch->segment, info);
     }
+    if (err == DBOS_OK) {
+        show_progress(archiver);
+    }
     return err;
 }
 
@@ -360,6 +372,12 @@ enum dbos_err dbos_archive_advance_for(struct dbos_archiver *archiver, uint64_t 
 }
 
 uint64_t dbos_archiver_position(const struct dbos_archiver *archiver) { return archiver->position; }
+
+void dbos_archiver_progress(const struct dbos_archiver *archiver, uint64_t *out_taken,
+                            uint64_t *out_exported) {
+    *out_exported = atomic_load(&archiver->seen_exported);
+    *out_taken = atomic_load(&archiver->seen_taken);
+}
 
 void dbos_archiver_stats(const struct dbos_archiver *archiver, struct dbos_archiver_stats *out) {
     *out = (struct dbos_archiver_stats){

@@ -11,7 +11,8 @@
  * names are removed and reading starts where the last line says, so each record is in exactly one
  * file of each relation or in the hot tables, whatever was killed when.
  *
- * Thread: one, the archiver's; dbos_archiver_interrupt() and dbos_archiver_set_hurry() by any.
+ * Thread: one, the archiver's; dbos_archiver_interrupt(), dbos_archiver_set_hurry() and
+ * dbos_archiver_progress() by any.
  * Memory: from the allocator given at open; DuckDB's within the limit given. */
 #ifndef DBOS_PROVENANCE_ARCHIVER_H
 #define DBOS_PROVENANCE_ARCHIVER_H
@@ -50,6 +51,9 @@ enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t dur
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
 /* The last position taken over. */
 uint64_t dbos_archiver_position(const struct dbos_archiver *archiver);
+/* How far it is, as of the last batch: the last position taken over, and the last one in files. */
+void dbos_archiver_progress(const struct dbos_archiver *archiver, uint64_t *out_taken,
+                            uint64_t *out_exported);
 
 /* Where an answer goes. */
 struct dbos_archive_sink {

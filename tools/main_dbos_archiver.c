@@ -4,9 +4,11 @@
  *
  *   reader thread: frames ──▶ newest ADVANCE, one QUESTION ──▶ main thread: archiver
  *                  CANCEL, a deadline ──▶ interrupt
+ *                  ADVANCE ◀── PROGRESS; how much of the processor the others get
  *
  * The reader never works and the worker never waits for the socket's input, so that a question can
- * be cancelled while it runs. */
+ * be cancelled while it runs. Of two threads the reader alone keeps its scheduling class: it waits
+ * for nothing that a patient thread holds without lifting that one's class first. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,16 +17,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "provenance/archiver.h"
+#include "tools/archiver_pace.h"
 
 enum {
-    POLL_MS = 50, /* how late a deadline may be noticed */
-    NICENESS = 10,
+    POLL_MS = 50,            /* how late a deadline may be noticed */
     ROWS_FLUSH_BYTES = 65536 /* of one ROWS frame */
 };
 
@@ -34,6 +35,7 @@ struct inbox {
     struct dbos_archiver *archiver;
     bool ended; /* the socket closed */
     uint64_t durable;
+    bool urgent; /* the archive is too far behind */
     bool has_question;
     uint32_t question_id;
     struct dbos_buf question; /* payload; the worker's while `answering` */
@@ -48,6 +50,9 @@ struct program {
     struct dbos_env *env;
     struct inbox inbox;
     struct dbos_buf payload; /* of the reader */
+    struct dbos_buf reply;   /* of the reader */
+    struct archiver_pace pace;
+    pthread_mutex_t sending; /* a frame is sent in one piece */
 };
 
 /* -- socket -------------------------------------------------------------------------------------
@@ -73,10 +78,46 @@ static bool send_all(const struct dbos_buf *frame) {
 /* -- reader -------------------------------------------------------------------------------------
  */
 
+/* The worker may be patient while it has the lock: then it must get on. */
+static void lock_inbox(struct program *program) {
+    if (pthread_mutex_trylock(&program->inbox.mutex) != 0) {
+        archiver_pace_set(&program->pace, DBOS_ARCHIVE_NORMAL);
+        (void)pthread_mutex_lock(&program->inbox.mutex);
+    }
+}
+
+/* With the lock. */
+static void adjust_pace(struct program *program) {
+    const struct inbox *inbox = &program->inbox;
+    bool hurries = inbox->urgent || inbox->has_question || inbox->answering || inbox->ended;
+    archiver_pace_set(&program->pace, hurries ? DBOS_ARCHIVE_NORMAL : DBOS_ARCHIVE_PATIENT);
+}
+
+/* Unless an answer is on its way: whoever reads that knows that the archiver lives. */
+static void send_progress(struct program *program) {
+    uint8_t bytes[DBOS_ARCHIVE_PROGRESS_BYTES];
+    struct dbos_archive_progress progress = {.pace = (uint32_t)program->pace.now};
+    struct dbos_buf *frame = &program->reply;
+    dbos_archiver_progress(program->inbox.archiver, &progress.taken, &progress.exported);
+    dbos_buf_reset(frame);
+    dbos_archive_put_progress(frame, &progress);
+    if (frame->failed || pthread_mutex_trylock(&program->sending) != 0) {
+        return;
+    }
+    DBOS_CHECK(frame->size_bytes == sizeof bytes);
+    memcpy(bytes, frame->data, sizeof bytes);
+    dbos_buf_reset(frame);
+    dbos_archive_put_frame(frame, DBOS_ARCHIVE_PROGRESS, 0, bytes, sizeof bytes);
+    if (!frame->failed) {
+        (void)send_all(frame); /* that the other end is gone shows when reading */
+    }
+    (void)pthread_mutex_unlock(&program->sending);
+}
+
 /* A question that ran too long, or is no longer wanted, is told so until it ends. */
 static void watch_question(struct program *program) {
     struct inbox *inbox = &program->inbox;
-    (void)pthread_mutex_lock(&inbox->mutex);
+    lock_inbox(program);
     if (inbox->answering && inbox->deadline_ns != 0 &&
         program->env->ops->mono_ns(program->env) > inbox->deadline_ns) {
         inbox->timed_out = true;
@@ -85,6 +126,7 @@ static void watch_question(struct program *program) {
     if (stop) {
         dbos_archiver_interrupt(inbox->archiver);
     }
+    adjust_pace(program);
     (void)pthread_mutex_unlock(&inbox->mutex);
 }
 
@@ -110,26 +152,47 @@ static bool receive_all(struct program *program, uint8_t *to, size_t size_bytes)
     return true;
 }
 
-static void take_frame(struct program *program, const struct dbos_archive_frame *frame) {
+static void take_question(struct inbox *inbox, uint32_t id, const struct dbos_buf *payload) {
+    dbos_buf_reset(&inbox->question);
+    dbos_buf_put(&inbox->question, payload->data, payload->size_bytes);
+    inbox->question_id = id;
+    inbox->cancelled = false;
+    inbox->timed_out = false;
+    inbox->has_question = true;
+    dbos_archiver_set_hurry(inbox->archiver, true);
+}
+
+static void take_advance(struct inbox *inbox, const struct dbos_archive_advance *advance) {
+    inbox->durable = advance->position > inbox->durable ? advance->position : inbox->durable;
+    inbox->urgent = advance->urgent;
+}
+
+static bool take_frame(struct program *program, const struct dbos_archive_frame *frame) {
     struct inbox *inbox = &program->inbox;
     const struct dbos_buf *payload = &program->payload;
-    (void)pthread_mutex_lock(&inbox->mutex);
-    if (frame->kind == DBOS_ARCHIVE_ADVANCE && payload->size_bytes == 8) {
-        uint64_t position = dbos_load_u64(payload->data);
-        inbox->durable = position > inbox->durable ? position : inbox->durable;
+    struct dbos_archive_advance advance;
+    struct dbos_errinfo info;
+    bool is_advance = frame->kind == DBOS_ARCHIVE_ADVANCE;
+    if (is_advance &&
+        dbos_archive_get_advance(payload->data, payload->size_bytes, &advance, &info) != DBOS_OK) {
+        dbos_log(DBOS_LOG_ERROR, "archiver: %s", info.message);
+        return false;
+    }
+    lock_inbox(program);
+    if (is_advance) {
+        take_advance(inbox, &advance);
     } else if (frame->kind == DBOS_ARCHIVE_CANCEL) {
         inbox->cancelled = inbox->question_id == frame->id;
     } else if (frame->kind == DBOS_ARCHIVE_QUESTION) {
-        dbos_buf_reset(&inbox->question);
-        dbos_buf_put(&inbox->question, payload->data, payload->size_bytes);
-        inbox->question_id = frame->id;
-        inbox->cancelled = false;
-        inbox->timed_out = false;
-        inbox->has_question = true;
-        dbos_archiver_set_hurry(inbox->archiver, true);
+        take_question(inbox, frame->id, payload);
     }
+    adjust_pace(program);
     (void)pthread_cond_signal(&inbox->arrived);
     (void)pthread_mutex_unlock(&inbox->mutex);
+    if (is_advance) {
+        send_progress(program);
+    }
+    return true;
 }
 
 static bool read_frame(struct program *program) {
@@ -149,16 +212,17 @@ static bool read_frame(struct program *program) {
         return false;
     }
     program->payload.size_bytes = frame.payload_bytes;
-    take_frame(program, &frame);
-    return true;
+    return take_frame(program, &frame);
 }
 
 static void *reader_main(void *arg) {
     struct program *program = arg;
+    archiver_pace_keep(&program->pace);
     while (read_frame(program)) {
     }
-    (void)pthread_mutex_lock(&program->inbox.mutex);
+    lock_inbox(program);
     program->inbox.ended = true;
+    adjust_pace(program);
     program->inbox.cancelled = true;
     dbos_archiver_set_hurry(program->inbox.archiver, true);
     if (program->inbox.answering) {
@@ -186,8 +250,10 @@ static enum dbos_err send_frame(struct answer *answer, enum dbos_archive_frame_k
     if (payload->failed || answer->frame.failed) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the answer");
     }
-    return send_all(&answer->frame) ? DBOS_OK
-                                    : dbos_fail(info, DBOS_ERR_CONNECTION_LOST, "the node is gone");
+    (void)pthread_mutex_lock(&answer->program->sending);
+    bool is_sent = send_all(&answer->frame);
+    (void)pthread_mutex_unlock(&answer->program->sending);
+    return is_sent ? DBOS_OK : dbos_fail(info, DBOS_ERR_CONNECTION_LOST, "the node is gone");
 }
 
 static enum dbos_err answer_columns(void *arg, const struct dbos_archive_result_column *columns,
@@ -369,14 +435,17 @@ int main(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole group; dbosd closes the socket */
     (void)prctl(PR_SET_NAME, "dbos-archiver");
-    (void)setpriority(PRIO_PROCESS, 0, NICENESS); /* partitions and the log go first */
+    archiver_pace_init(&program.pace);
+    (void)pthread_mutex_init(&program.sending, NULL);
     dbos_alloc_init(&program.alloc, "archiver", 0);
     (void)pthread_mutex_init(&program.inbox.mutex, NULL);
     (void)pthread_cond_init(&program.inbox.arrived, NULL);
     dbos_buf_init(&program.payload, &program.alloc);
+    dbos_buf_init(&program.reply, &program.alloc);
     dbos_buf_init(&program.inbox.question, &program.alloc);
     int code = serve(&program, argv[1]);
     dbos_buf_fini(&program.payload);
+    dbos_buf_fini(&program.reply);
     dbos_buf_fini(&program.inbox.question);
     dbos_alloc_fini(&program.alloc);
     return code;

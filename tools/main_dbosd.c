@@ -47,6 +47,9 @@ static const char help[] =
     "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
     "  --reply-memory MB         what replies above 64 KB may hold in all; 53200 beyond (1024)\n"
+    "  --archive-backlog-max BYTES\n"
+    "                            so far may the archive be behind the log before writers wait\n"
+    "                            for it, 0 = any distance (4294967296)\n"
     "  --no-archive              no archiver: provenance queries fail\n"
     "  --no-worker               no model worker: tasks wait\n"
     "  --worker ADDRESS:PORT     a worker that runs elsewhere, instead of an own one\n"
@@ -124,6 +127,10 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
     }
     if (strcmp(name, "--reply-memory") == 0 && number(value, 1024 * 1024, &count) && count != 0) {
         arguments->engine.reply_bytes_max = (uint64_t)count << 20;
+        return true;
+    }
+    if (strcmp(name, "--archive-backlog-max") == 0 && number(value, INT64_MAX, &count)) {
+        arguments->engine.archive_backlog_max = count == 0 ? UINT64_MAX : count;
         return true;
     }
     return take_choice(arguments, name, value);

@@ -17,6 +17,22 @@ struct view_plan {
 #define TIMESTAMP DBOS_TYPE_TIMESTAMPTZ
 
 static const struct view_plan plans[DBOS_VIEWS] = {
+    [DBOS_VIEW_ARCHIVE] = {"archive",
+                           {{"state", TEXT},
+                            {"class", TEXT},
+                            {"process", INTEGER},
+                            {"starts", BIGINT},
+                            {"durable_position", BIGINT},
+                            {"taken_position", BIGINT},
+                            {"exported_position", BIGINT},
+                            {"lag_positions", BIGINT},
+                            {"lag_bytes", BIGINT},
+                            {"lag_s", REAL},
+                            {"backlog_max_bytes", BIGINT},
+                            {"is_full", DBOS_TYPE_BOOL},
+                            {"waiting", INTEGER},
+                            {"waits", BIGINT},
+                            {"refused", BIGINT}}},
     [DBOS_VIEW_HISTOGRAM] =
         {"histogram", {{"name", TEXT}, {"from_us", REAL}, {"to_us", REAL}, {"count", BIGINT}}},
     [DBOS_VIEW_LATENCY] = {"latency",

@@ -12,6 +12,7 @@
 #include "storage/schema.h"
 
 enum dbos_view_id {
+    DBOS_VIEW_ARCHIVE,
     DBOS_VIEW_HISTOGRAM,
     DBOS_VIEW_LATENCY,
     DBOS_VIEW_LOG,

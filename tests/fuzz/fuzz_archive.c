@@ -41,6 +41,15 @@ static void read_answer(struct dbos_arena *arena, const uint8_t *data, size_t si
     DBOS_CHECK(bytes <= size_bytes);
     dbos_archive_get_error(data, size_bytes, &info);
     DBOS_CHECK(info.code != DBOS_OK);
+    struct dbos_archive_progress progress;
+    if (dbos_archive_get_progress(data, size_bytes, &progress, &info) == DBOS_OK) {
+        DBOS_CHECK(size_bytes == DBOS_ARCHIVE_PROGRESS_BYTES);
+        DBOS_CHECK(progress.exported <= progress.taken);
+    }
+    struct dbos_archive_advance advance;
+    if (dbos_archive_get_advance(data, size_bytes, &advance, &info) == DBOS_OK) {
+        DBOS_CHECK(size_bytes == DBOS_ARCHIVE_ADVANCE_BYTES);
+    }
 }
 
 static void read_manifest(const uint8_t *data, size_t size_bytes) {

@@ -209,7 +209,7 @@ Test(archive_client, a_dead_archiver_is_started_again_and_answers) {
         (void)kill(child, SIGKILL);
         if (i % 2 == 0) { /* the next question finds it dead, or dies with it and is asked again */
             (void)usleep(50000);
-            dbos_archive_advance(scene.client, scene.position);
+            dbos_archive_advance(scene.client, scene.position, false);
         }
     }
     pid_t child = find_archiver(scene.dir);
@@ -231,7 +231,7 @@ Test(archive_client, a_stopped_archiver_holds_up_neither_questions_nor_close) {
         cr_assert_eq(kill(child, SIGSTOP), 0);
         uint64_t start = env->ops->mono_ns(env);
         for (uint64_t i = 1; i <= 5000; i++) { /* more than its socket holds */
-            dbos_archive_advance(scene.client, scene.position + i);
+            dbos_archive_advance(scene.client, scene.position + i, false);
         }
         if (round == 0) {
             cr_expect_eq(ask(&scene, "SELECT 1", NULL, NULL, 500000, NULL, false),

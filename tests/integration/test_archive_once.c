@@ -224,14 +224,16 @@ static pid_t start_archiver(const char *dir, int *out) {
 
 static void send_advance(int socket, uint64_t position) {
     struct dbos_alloc alloc;
-    struct dbos_buf frame;
-    uint8_t payload[8];
+    struct dbos_buf frame, payload;
+    const struct dbos_archive_advance advance = {.position = position};
     dbos_alloc_init(&alloc, "frame", 0);
     dbos_buf_init(&frame, &alloc);
-    dbos_store_u64(payload, position);
-    dbos_archive_put_frame(&frame, DBOS_ARCHIVE_ADVANCE, 0, payload, sizeof payload);
+    dbos_buf_init(&payload, &alloc);
+    dbos_archive_put_advance(&payload, &advance);
+    dbos_archive_put_frame(&frame, DBOS_ARCHIVE_ADVANCE, 0, payload.data, payload.size_bytes);
     cr_assert_eq(send(socket, frame.data, frame.size_bytes, MSG_NOSIGNAL),
                  (ssize_t)frame.size_bytes);
+    dbos_buf_fini(&payload);
     dbos_buf_fini(&frame);
     dbos_alloc_fini(&alloc);
 }

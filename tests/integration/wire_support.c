@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -23,7 +24,8 @@ static void run_node(const char *data, const char *const *arguments, int out) {
         (char *)(uintptr_t)data,           (char *)(uintptr_t) "--port",
         (char *)(uintptr_t) "0",           (char *)(uintptr_t) "--no-worker",
         (char *)(uintptr_t) "--no-archive"};
-    for (int i = 7; *arguments != NULL && i < ARGUMENTS_MAX - 1; i++) {
+    bool has_archive = *arguments != NULL && strcmp(*arguments, "--archive-backlog-max") == 0;
+    for (int i = has_archive ? 6 : 7; *arguments != NULL && i < ARGUMENTS_MAX - 1; i++) {
         words[i] = (char *)(uintptr_t)*arguments++;
     }
     (void)dup2(out, STDOUT_FILENO);

@@ -17,7 +17,8 @@ struct wire_node {
     int port;
 };
 
-/* Start a node in a new directory; `arguments` ends with NULL. */
+/* Start a node in a new directory; `arguments` ends with NULL. It has no worker, and no archive
+ * unless the first of them is --archive-backlog-max. */
 void wire_node_start(struct wire_node *node, const char *const *arguments);
 /* SIGTERM; it must stop in order. Removes the directory. */
 void wire_node_stop(struct wire_node *node);

@@ -1,6 +1,7 @@
 /* Partitions, barrier, log and archive service of a real engine, under ThreadSanitizer: several
  * client threads call single-partition and multi-partition statements and look at the system views
- * at the same time, and DDL comes in between. Money moves, none appears. */
+ * at the same time, and DDL comes in between, while the archive's gate closes and opens. Money
+ * moves, none appears. */
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/engine_internal.h"
 #include "engine/submitter.h"
 
 enum { CLIENTS = 4, CALLS = 400, ACCOUNTS = 64, START = 100, PARTITIONS = 3 };
@@ -107,8 +109,8 @@ static void must(struct client *client, const char *sql) {
 }
 
 static void one_call(struct client *client, int i) {
-    static const char *const views[] = {"histogram",  "latency",  "log",        "memory",
-                                        "partitions", "sessions", "statements", "tables"};
+    static const char *const views[] = {"archive",    "histogram", "latency",    "log",   "memory",
+                                        "partitions", "sessions",  "statements", "tables"};
     char sql[256];
     int a = (int)dbos_rng_below(&client->rng, ACCOUNTS);
     int b = (int)dbos_rng_below(&client->rng, ACCOUNTS);
@@ -130,7 +132,7 @@ static void one_call(struct client *client, int i) {
                        (int)(client->session.id % 100000), i);
         break;
     case 3:
-        (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM dbos.%s", views[i % 8]);
+        (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM dbos.%s", views[i % 9]);
         break;
     default: /* one partition */
         (void)snprintf(sql, sizeof sql, "UPDATE account SET calls = calls + 1 WHERE id = %d", a);
@@ -162,7 +164,35 @@ static void open_client(struct client *client, struct dbos_engine *engine, uint6
     (void)sem_init(&client->done, 0, 0);
 }
 
+/* As the archive's thread, were there an archive that is behind now and then. */
+struct gatekeeper {
+    struct dbos_engine *engine;
+    atomic_bool stop;
+    pthread_t thread;
+};
+
+static void *gatekeeper_main(void *arg) {
+    struct gatekeeper *keeper = arg;
+    while (!atomic_load(&keeper->stop)) {
+        dbos_archive_gate_close(&keeper->engine->archive_gate);
+        (void)usleep(300);
+        dbos_archive_gate_look(keeper->engine);
+        dbos_archive_gate_open(keeper->engine);
+        (void)usleep(300);
+    }
+    return NULL;
+}
+
+static void stop_keeping(struct gatekeeper *keeper) {
+    atomic_store(&keeper->stop, true);
+    (void)pthread_join(keeper->thread, NULL);
+    if (atomic_load(&keeper->engine->archive_gate.waits) == 0) {
+        fail("nobody waited at the gate", NULL);
+    }
+}
+
 static void drive(struct dbos_engine *engine) {
+    struct gatekeeper keeper = {.engine = engine};
     struct client first;
     struct client clients[CLIENTS];
     char sql[128];
@@ -173,6 +203,9 @@ static void drive(struct dbos_engine *engine) {
         (void)snprintf(sql, sizeof sql, "INSERT INTO account VALUES (%d, %d, 0)", i, START);
         must(&first, sql);
     }
+    if (pthread_create(&keeper.thread, NULL, gatekeeper_main, &keeper) != 0) {
+        fail("no thread", NULL);
+    }
     for (int i = 0; i < CLIENTS; i++) {
         open_client(&clients[i], engine, (uint64_t)i + 1);
         if (pthread_create(&clients[i].thread, NULL, client_main, &clients[i]) != 0) {
@@ -182,6 +215,7 @@ static void drive(struct dbos_engine *engine) {
     for (int i = 0; i < CLIENTS; i++) {
         (void)pthread_join(clients[i].thread, NULL);
     }
+    stop_keeping(&keeper);
     /* 1 / 0 where the sum is wrong: the statement itself is the check. */
     (void)snprintf(sql, sizeof sql,
                    "SELECT 1 / CASE WHEN sum(n) = %d THEN 1 ELSE 0 END FROM account",
