@@ -85,6 +85,9 @@ struct dbos_engine {
 bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us);
 
+/* dbos_engine_submit() of several requests for one partition. */
+void dbos_engine_submit_chain(struct dbos_engine *engine, const struct dbos_request_chain *chain);
+
 /* What is in `then` of a request that has run. */
 struct dbos_request *dbos_request_over(void);
 

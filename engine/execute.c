@@ -140,8 +140,11 @@ static enum dbos_err refresh_plan(struct execution *x, struct dbos_request_state
         dbos_plan_unref(plan);
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "cached plan must not change result type");
     }
-    dbos_plan_unref(statement->plan);
+    if (!statement->borrows_plan) {
+        dbos_plan_unref(statement->plan);
+    }
     statement->plan = plan;
+    statement->borrows_plan = false;
     name_procedure(x, statement);
     return DBOS_OK;
 }
@@ -432,7 +435,7 @@ bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
     struct dbos_meter *meter =
         &engine->meters[partition == DBOS_PARTITION_ALL ? engine->partition_count : partition];
     if (limit_us != 0) { /* it did not come by a queue */
-        dbos_meter_submitted(meter);
+        dbos_meter_submitted(meter, 1);
     }
     if (!run_transaction(&x)) {
         dbos_meter_gave_up(meter);

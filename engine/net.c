@@ -54,13 +54,15 @@ struct dbos_net {
     struct dbos_env *env;
     struct dbos_loop *loop;
     struct dbos_session_pool *pool;
-    struct dbos_submitter submitter;
     uint32_t connections_max;
     uint64_t startup_timeout_ns;
     int listener;
     uint16_t port;
     int wake_file;
-    struct dbos_queue done; /* requests that have ended */
+    struct dbos_queue done; /* requests that have ended; others look at what is above, too, and this
+                               thread writes only below */
+    uint8_t apart[64];
+    struct dbos_submitter submitter;
     struct dbos_loop_op accept;
     struct dbos_loop_op wake;
     struct connection *connections;
@@ -285,11 +287,11 @@ static void cancel(void *owner, uint32_t process, uint32_t key) {
 /* By any thread. A reply that must wait for the disk is no reason to wake the net thread: the
  * watermark will. It is looked at behind the push, because it may have moved before. */
 static void request_done(struct dbos_request *request) {
-    struct dbos_net *net = ((struct connection *)dbos_session_owner(request->owner))->net;
+    struct dbos_net *net = request->on_done_arg;
     uint64_t gate = request->gate_position;
     bool is_awaited = atomic_load_explicit(&request->is_awaited, memory_order_relaxed) != 0;
     dbos_queue_push_quietly(&net->done, &request->node); /* it may be gone now */
-    if (is_awaited || gate <= dbos_engine_durable(net->engine)) {
+    if (is_awaited || gate == 0 || gate <= dbos_engine_durable(net->engine)) {
         dbos_queue_kick(&net->done);
     }
 }
@@ -327,6 +329,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
         .owner = connection,
         .now_ns = &net->looked_ns,
         .on_done = request_done,
+        .on_done_arg = net,
         .admit = admit,
         .cancel = cancel,
     };
@@ -480,6 +483,8 @@ static bool take_done(struct dbos_net *net) {
     while ((node = dbos_queue_pop(&net->done)) != NULL) {
         struct dbos_request *request = (struct dbos_request *)(void *)node;
         struct connection *connection = dbos_session_owner(request->owner);
+        __builtin_prefetch(dbos_queue_ahead(&net->done)); /* another processor wrote it */
+        __builtin_prefetch(request->reply.data);
         dbos_session_done(request->owner, request);
         mark_dirty(connection);
         any = true;

@@ -21,14 +21,19 @@ static struct dbos_unit *take_unit(struct dbos_session *session) {
     unit->next = NULL;
     unit->execution = NULL;
     unit->is_sync = false;
+    unit->is_call = false;
     unit->gate_position = 0;
     return unit;
 }
 
 static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
     struct dbos_session_pool *pool = session->options.pool;
+    bool is_own = unit->is_call; /* it lies in the execution */
     if (unit->execution != NULL) {
         dbos_execution_unref(unit->execution);
+    }
+    if (is_own) {
+        return;
     }
     if (unit->bytes.capacity_bytes > KEPT_BYTES_MAX) {
         dbos_buf_fini(&unit->bytes);
@@ -45,13 +50,8 @@ static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
     pool->unit_count++;
 }
 
-/* Behind all others. Without memory for it the conversation can not go on. */
-static struct dbos_unit *append_unit(struct dbos_session *session) {
-    struct dbos_unit *unit = take_unit(session);
-    if (unit == NULL) {
-        session->state = DBOS_SESSION_OVER;
-        return NULL;
-    }
+/* Behind all others. */
+static void link_unit(struct dbos_session *session, struct dbos_unit *unit) {
     if (session->last == NULL) {
         session->first = unit;
     } else {
@@ -59,6 +59,16 @@ static struct dbos_unit *append_unit(struct dbos_session *session) {
     }
     session->last = unit;
     session->unit_count++;
+}
+
+/* Without memory for it the conversation can not go on. */
+static struct dbos_unit *append_unit(struct dbos_session *session) {
+    struct dbos_unit *unit = take_unit(session);
+    if (unit == NULL) {
+        session->state = DBOS_SESSION_OVER;
+        return NULL;
+    }
+    link_unit(session, unit);
     return unit;
 }
 
@@ -105,6 +115,19 @@ void dbos_session_put_result(struct dbos_session *session, struct dbos_execution
     unit->rows_max = rows_max;
 }
 
+void dbos_session_put_call(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_unit *unit = &execution->unit;
+    unit->next = NULL;
+    unit->execution = execution;
+    unit->statement = 0;
+    unit->rows_max = 0;
+    unit->is_sync = true;
+    unit->is_call = true;
+    unit->gate_position = session->gate_position;
+    execution->refs++;
+    link_unit(session, unit);
+}
+
 void dbos_session_put_boundary(struct dbos_session *session) {
     struct dbos_unit *unit = append_unit(session);
     if (unit != NULL) {
@@ -123,6 +146,9 @@ void dbos_session_put_ready(struct dbos_session *session) {
 void dbos_execution_split(struct dbos_execution *execution) {
     const struct dbos_buf *reply = &execution->request.reply;
     uint32_t count = execution->request.statement_count;
+    if (execution->unit.is_call) {
+        return;
+    }
     if (execution->request.outcome != DBOS_OK || count <= 1) {
         execution->cursors[0] = 0;
         execution->ends[0] = reply->size_bytes;
@@ -230,6 +256,20 @@ static void measure(struct dbos_session *session, struct dbos_request *request) 
     }
 }
 
+/* All of a call's replies at once. */
+static void put_call(struct dbos_session *session, const struct dbos_unit *unit,
+                     struct dbos_buf *out) {
+    const struct dbos_buf *reply = &unit->execution->request.reply;
+    if (!session->is_dropping) {
+        out->failed = out->failed || unit->bytes.failed || reply->failed;
+        dbos_wire_put_bind_complete(out);
+        dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
+        dbos_buf_put(out, reply->data, reply->size_bytes);
+    }
+    dbos_wire_put_ready(out);
+    measure(session, &unit->execution->request);
+}
+
 static bool may_leave(const struct dbos_execution *execution, uint64_t durable) {
     return execution->is_done && execution->request.gate_position <= durable;
 }
@@ -237,6 +277,15 @@ static bool may_leave(const struct dbos_execution *execution, uint64_t durable) 
 void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
     while (session->first != NULL && out->size_bytes < DBOS_SESSION_UNSENT_MAX) {
         struct dbos_unit *unit = session->first;
+        if (unit->is_call) {
+            if (unit->gate_position > durable || !may_leave(unit->execution, durable)) {
+                return;
+            }
+            put_call(session, unit, out);
+            session->is_dropping = false;
+            pop_unit(session);
+            continue;
+        }
         if (session->is_dropping && !unit->is_sync) {
             pop_unit(session);
             continue;

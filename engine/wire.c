@@ -271,6 +271,75 @@ enum dbos_err dbos_wire_get_execute(struct dbos_bytes body, struct dbos_wire_exe
     return finish(&reader, out->portal, NULL, info);
 }
 
+static uint32_t be32(const uint8_t *at) { return __builtin_bswap32(dbos_load_u32(at)); }
+static uint16_t be16(const uint8_t *at) { return __builtin_bswap16(dbos_load_u16(at)); }
+
+/* The part of Bind behind the names, which must end at `end`. */
+static bool get_call_values(const uint8_t *at, const uint8_t *end, struct dbos_wire_bind *out) {
+    if (end - at < 2) {
+        return false;
+    }
+    out->format_count = be16(at);
+    out->formats = at + 2;
+    if ((size_t)(end - out->formats) < 2 * (size_t)out->format_count + 2) {
+        return false;
+    }
+    at = out->formats + 2 * (size_t)out->format_count;
+    out->parameter_count = be16(at);
+    at += 2;
+    out->values.data = at;
+    for (uint32_t i = 0; i < out->parameter_count; i++) {
+        if (end - at < 4) {
+            return false;
+        }
+        uint32_t size_bytes = be32(at);
+        at += 4;
+        if (size_bytes != UINT32_MAX && size_bytes > (size_t)(end - at)) {
+            return false;
+        }
+        at += size_bytes == UINT32_MAX ? 0 : size_bytes;
+    }
+    out->values.size_bytes = (size_t)(at - out->values.data);
+    if (end - at < 2) {
+        return false;
+    }
+    out->result_format_count = be16(at);
+    out->result_formats = at + 2;
+    return (size_t)(end - out->result_formats) == 2 * (size_t)out->result_format_count &&
+           (out->format_count <= 1 || out->format_count == out->parameter_count) &&
+           formats_are_known(out->formats, out->format_count) &&
+           formats_are_known(out->result_formats, out->result_format_count);
+}
+
+bool dbos_wire_get_call(const void *data, size_t size_bytes, struct dbos_wire_call *out) {
+    static const uint8_t describe[] = {'D', 0, 0, 0, 6, 'P', 0};
+    static const uint8_t execute_sync[] = {'E', 0, 0, 0, 9, 0, 0, 0, 0, 0, 'S', 0, 0, 0, 4};
+    enum { HEAD_BYTES = 5, BIND_BYTES_MIN = 12 };
+    const uint8_t *at = data;
+    if (size_bytes < HEAD_BYTES + BIND_BYTES_MIN + sizeof execute_sync || at[0] != 'B') {
+        return false;
+    }
+    uint32_t length = be32(at + 1);
+    size_t left_bytes = size_bytes - 1 - sizeof execute_sync;
+    if (length < BIND_BYTES_MIN || length > left_bytes || length > DBOS_WIRE_MESSAGE_BYTES_MAX ||
+        at[HEAD_BYTES] != 0) {
+        return false;
+    }
+    const uint8_t *end = at + 1 + length;
+    const uint8_t *statement = at + HEAD_BYTES + 1;
+    const uint8_t *name_end = memchr(statement, 0, (size_t)(end - statement));
+    if (name_end == NULL || !get_call_values(name_end + 1, end, &out->bind)) {
+        return false;
+    }
+    out->bind.portal = (const char *)at + HEAD_BYTES;
+    out->bind.statement = (const char *)statement;
+    left_bytes -= length;
+    out->describes = left_bytes >= sizeof describe && memcmp(end, describe, sizeof describe) == 0;
+    end += out->describes ? sizeof describe : 0;
+    out->size_bytes = (size_t)(end - at) + sizeof execute_sync;
+    return memcmp(end, execute_sync, sizeof execute_sync) == 0;
+}
+
 /* -- encoding -----------------------------------------------------------------------------------
  */
 

@@ -105,6 +105,16 @@ struct dbos_wire_execute {
 enum dbos_err dbos_wire_get_execute(struct dbos_bytes body, struct dbos_wire_execute *out,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
 
+/* Bind, perhaps Describe, Execute of all rows and Sync, all of the unnamed portal. */
+struct dbos_wire_call {
+    struct dbos_wire_bind bind; /* whether the statement's name is text, was not looked at */
+    bool describes;
+    size_t size_bytes; /* of these messages */
+};
+/* True: `data` begins with such a sequence, whole and without a mistake. False: it may be anything
+ * else. */
+bool dbos_wire_get_call(const void *data, size_t size_bytes, struct dbos_wire_call *out);
+
 static inline uint32_t dbos_wire_be32_at(const uint8_t *list, uint32_t i) {
     return __builtin_bswap32(dbos_load_u32(list + (size_t)i * 4));
 }
