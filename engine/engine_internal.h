@@ -32,6 +32,7 @@ struct dbos_partition {
     struct dbos_queue_node park; /* pushed to say: come to the barrier */
     struct dbos_queue_node stop;
     struct dbos_txn *txn;
+    uint32_t followed_count; /* in a row: owners that were not woken yet */
     _Atomic uint64_t executed; /* requests, for dbosctl status */
 };
 
@@ -84,6 +85,9 @@ struct dbos_engine {
  * limit (0 = none) it is given up once it has taken so long: false, it has left no trace. */
 bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us);
+
+/* Its statements have nearly always been shorter than a moment (dbos_plan_is_quick). */
+bool dbos_request_is_quick(const struct dbos_request *request);
 
 /* dbos_engine_submit() of several requests for one partition. */
 void dbos_engine_submit_chain(struct dbos_engine *engine, const struct dbos_request_chain *chain);

@@ -428,6 +428,18 @@ static bool run_transaction(struct execution *x) {
     return true;
 }
 
+bool dbos_request_is_quick(const struct dbos_request *request) {
+    if (request->kind != DBOS_REQUEST_STATEMENTS || request->is_ddl) {
+        return false;
+    }
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        if (!dbos_plan_is_quick(request->statements[i].plan)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us) {
     struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};

@@ -4,7 +4,11 @@
 #include <stddef.h>
 #include <stdio.h>
 
-enum { IDLE_WAIT_US = 1000000 };
+enum {
+    IDLE_WAIT_US = 1000000,
+    FOLLOWED_MAX = 64, /* quick ones, of some microseconds each */
+    FOLLOWED_MIN = 16, /* from here on it ends with a client's last one: its replies go together */
+};
 
 static void end_request(struct dbos_partition *partition, struct dbos_request *request) {
     atomic_fetch_add_explicit(&partition->executed, 1, memory_order_relaxed);
@@ -25,9 +29,23 @@ static void fetch_ahead(struct dbos_partition *partition) {
     }
 }
 
+/* Waking the owner for each of many short requests costs more than they do. */
+static bool is_followed(struct dbos_partition *partition, const struct dbos_request *request) {
+    const struct dbos_queue_node *node = dbos_queue_ahead(&partition->queue);
+    if (node == NULL || node == &partition->park || node == &partition->stop) {
+        return false;
+    }
+    const struct dbos_request *next = (const struct dbos_request *)(const void *)node;
+    uint32_t most = next->owner == request->owner ? FOLLOWED_MAX : FOLLOWED_MIN;
+    return partition->followed_count < most && next->on_done == request->on_done && next->on_done_arg == request->on_done_arg &&
+           dbos_request_is_quick(next);
+}
+
 static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
     fetch_ahead(partition);
     (void)dbos_request_run(partition->engine, partition->txn, request, 0);
+    request->is_followed = is_followed(partition, request);
+    partition->followed_count = request->is_followed ? partition->followed_count + 1 : 0;
     end_request(partition, request);
 }
 

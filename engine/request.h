@@ -51,6 +51,7 @@ struct dbos_request {
     enum dbos_request_kind kind;
     _Atomic uint32_t cancel;     /* set to 1 by a CancelRequest, any thread */
     _Atomic uint32_t is_awaited; /* 1 = the session waits for on_done, not just for the reply */
+    bool is_followed; /* for on_done: a quick one of the same owner is about to end, too */
 
     /* Called by the runner when the transaction has ended; it must not block. */
     void (*on_done)(struct dbos_request *request);

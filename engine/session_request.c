@@ -402,6 +402,9 @@ void dbos_session_submit(struct dbos_session *session, struct dbos_execution *ex
         finish_with(session, execution, err);
         return;
     }
+    if (session->waiting == NULL && try_start(session, execution)) {
+        return;
+    }
     execution->refs++;
     execution->next = NULL;
     if (session->waiting == NULL) {
@@ -410,7 +413,6 @@ void dbos_session_submit(struct dbos_session *session, struct dbos_execution *ex
         session->waiting_last->next = execution;
     }
     session->waiting_last = execution;
-    start_waiting(session);
 }
 
 /* -- back ---------------------------------------------------------------------------------------

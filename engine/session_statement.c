@@ -419,13 +419,15 @@ enum dbos_err dbos_prepared_check_counts(const struct dbos_prepared *prepared,
     return DBOS_OK;
 }
 
-/* One integer as the client sends it. */
-static int64_t load_integer(const uint8_t *at, uint8_t size_bytes) {
+/* One integer as the client sends it: see integer_bytes(). */
+static struct dbos_datum load_integer(const uint8_t *at, uint8_t size_bytes) {
     if (size_bytes == 8) {
-        return (int64_t)__builtin_bswap64(dbos_load_u64(at));
+        return dbos_datum_int(DBOS_TYPE_INT8, (int64_t)__builtin_bswap64(dbos_load_u64(at)));
     }
-    return size_bytes == 4 ? (int32_t)__builtin_bswap32(dbos_load_u32(at))
-                           : (int16_t)__builtin_bswap16(dbos_load_u16(at));
+    if (size_bytes == 4) {
+        return dbos_datum_int(DBOS_TYPE_INT4, (int32_t)__builtin_bswap32(dbos_load_u32(at)));
+    }
+    return dbos_datum_int(DBOS_TYPE_INT2, (int16_t)__builtin_bswap16(dbos_load_u16(at)));
 }
 
 /* Room for so many parameters and formats, for the first portal of a request in it. */
@@ -472,8 +474,7 @@ enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
         if (is_null) {
             datums[i] = dbos_datum_null(dbos_prepared_parameter_type(prepared, i));
         } else if (format == 1 && integer != 0 && value.size_bytes == integer) {
-            datums[i] = dbos_datum_int(dbos_prepared_parameter_type(prepared, i),
-                                       load_integer(value.data, integer));
+            datums[i] = load_integer(value.data, integer);
         } else if (is_archive) {
             err = decode_text(prepared, i, format, value, arena, &texts[i], info);
         } else {

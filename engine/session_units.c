@@ -260,13 +260,12 @@ static void measure(struct dbos_session *session, struct dbos_request *request) 
 static void put_call(struct dbos_session *session, const struct dbos_unit *unit,
                      struct dbos_buf *out) {
     const struct dbos_buf *reply = &unit->execution->request.reply;
-    if (!session->is_dropping) {
+    if (session->is_dropping) {
+        dbos_wire_put_ready(out);
+    } else {
         out->failed = out->failed || unit->bytes.failed || reply->failed;
-        dbos_wire_put_bind_complete(out);
-        dbos_buf_put(out, unit->bytes.data, unit->bytes.size_bytes);
-        dbos_buf_put(out, reply->data, reply->size_bytes);
+        dbos_wire_put_call(out, &unit->bytes, reply);
     }
-    dbos_wire_put_ready(out);
     measure(session, &unit->execution->request);
 }
 

@@ -18,18 +18,6 @@ void dbos_submitter_rests(struct dbos_submitter *submitter) {
     dbos_log_producer_rests(submitter->engine->log);
 }
 
-static bool is_quick(const struct dbos_request *request) {
-    if (request->kind != DBOS_REQUEST_STATEMENTS || request->is_ddl) {
-        return false;
-    }
-    for (uint32_t i = 0; i < request->statement_count; i++) {
-        if (!dbos_plan_is_quick(request->statements[i].plan)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool try_run(struct dbos_engine *engine, struct dbos_request *request) {
     return request->route == DBOS_ROUTE_BARRIER
                ? dbos_barrier_try(engine, request, LIMIT_US)
@@ -67,7 +55,7 @@ static void hand_over(struct dbos_submitter *submitter, struct dbos_request *req
 
 void dbos_submitter_queue(struct dbos_submitter *submitter, struct dbos_request *request) {
     struct dbos_engine *engine = submitter->engine;
-    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL && is_quick(request);
+    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL && dbos_request_is_quick(request);
     if (may_run && !submitter->holds_log) {
         submitter->holds_log = true;
         dbos_log_hold(engine->log);
