@@ -317,6 +317,10 @@ uint64_t dbos_engine_take_session_id(struct dbos_engine *engine) {
 
 uint64_t dbos_engine_durable(struct dbos_engine *engine) { return dbos_log_durable(engine->log); }
 
+uint32_t dbos_engine_partitions(const struct dbos_engine *engine) {
+    return engine->partition_count;
+}
+
 bool dbos_engine_is_async(const struct dbos_engine *engine) {
     return engine->options.durability == DBOS_DURABILITY_ASYNC;
 }

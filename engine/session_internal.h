@@ -34,6 +34,7 @@ struct dbos_identity {
 struct dbos_planned {
     struct dbos_alloc *alloc;
     uint32_t refs;
+    bool is_routed; /* a call that runs on one partition, and there is only one */
     struct dbos_plan *plan;
 };
 

@@ -335,10 +335,32 @@ static void land(struct dbos_session *session, struct dbos_execution *execution)
     execution->previous = NULL;
 }
 
+/* Where there is one partition, a call of a procedure that runs on one belongs there, whatever its
+ * parameters are: that is found out once for each plan. */
+static enum dbos_err route(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_engine *engine = session->options.engine;
+    struct dbos_request *request = &execution->request;
+    bool is_single = request->kind == DBOS_REQUEST_STATEMENTS && request->statement_count == 1;
+    struct dbos_planned *planned = is_single ? execution->pinned[0].planned : NULL;
+    if (planned != NULL && planned->is_routed) {
+        request->is_ddl = false;
+        request->route = DBOS_ROUTE_ONE;
+        request->partition = 0;
+        return DBOS_OK;
+    }
+    enum dbos_err err = dbos_engine_route(engine, request, &request->error);
+    if (err == DBOS_OK && planned != NULL && request->route == DBOS_ROUTE_ONE) {
+        planned->is_routed = dbos_plan_kind(planned->plan) == DBOS_STATEMENT_CALL &&
+                             dbos_engine_partitions(engine) == 1 &&
+                             request->idempotency_key == NULL;
+    }
+    return err;
+}
+
 /* Off it goes, or it fails here. False: it must wait for those under way. */
 static bool try_start(struct dbos_session *session, struct dbos_execution *execution) {
     struct dbos_request *request = &execution->request;
-    enum dbos_err err = dbos_engine_route(session->options.engine, request, &request->error);
+    enum dbos_err err = route(session, execution);
     if (err != DBOS_OK) {
         finish_with(session, execution, err);
         return true;
