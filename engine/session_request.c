@@ -63,6 +63,9 @@ static struct dbos_execution *pooled(struct dbos_session_pool *pool) {
     if (execution != NULL) {
         pool->executions = execution->next;
         pool->execution_count--;
+        for (size_t at = 0; at < offsetof(struct dbos_request, arena); at += 64) {
+            __builtin_prefetch((uint8_t *)pool->executions + at, 1); /* for the next one */
+        }
         return execution;
     }
     execution = dbos_take_zero(pool->alloc, sizeof *execution);
