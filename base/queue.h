@@ -39,8 +39,8 @@ void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node);
 /* The same for several nodes that are linked by `next` already, from `first` to `last`. */
 void dbos_queue_push_all(struct dbos_queue *queue, struct dbos_queue_node *first,
                          struct dbos_queue_node *last);
-/* As dbos_queue_push() without waking a sleeping consumer: for a producer that has more to push. It must call
- * dbos_queue_kick() before it waits for anything itself. */
+/* As dbos_queue_push() without waking a sleeping consumer: for a producer that has more to push. It
+ * must call dbos_queue_kick() before it waits for anything itself. */
 void dbos_queue_push_quietly(struct dbos_queue *queue, struct dbos_queue_node *node);
 /* Wake the consumer if it sleeps: what was pushed quietly is there to be seen. */
 void dbos_queue_kick(struct dbos_queue *queue);

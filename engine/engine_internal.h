@@ -32,7 +32,7 @@ struct dbos_partition {
     struct dbos_queue_node park; /* pushed to say: come to the barrier */
     struct dbos_queue_node stop;
     struct dbos_txn *txn;
-    uint32_t followed_count; /* in a row: owners that were not woken yet */
+    uint32_t followed_count;   /* in a row: owners that were not woken yet */
     _Atomic uint64_t executed; /* requests, for dbosctl status */
 };
 

@@ -24,7 +24,7 @@ enum {
     STOPPING_US = 1000,
     HELD_US = 500,       /* what follows a reply may be slow after all */
     HELD_SYNC_US = 5000, /* where nearly all replies wait for the disk anyway */
-    LONELY_TURNS = 8, /* in a row in which one client was heard, always the same */
+    LONELY_TURNS = 8,    /* in a row in which one client was heard, always the same */
 };
 
 struct connection {
@@ -311,8 +311,8 @@ static void cancel(void *owner, uint32_t process, uint32_t key) {
 }
 
 /* By any thread. A reply that must wait for the disk is no reason to wake the net thread: the
- * watermark will. It is looked at behind the push, because it may have moved before. Of several that
- * end one after the other, the last one wakes it. */
+ * watermark will. It is looked at behind the push, because it may have moved before. Of several
+ * that end one after the other, the last one wakes it. */
 static void request_done(struct dbos_request *request) {
     struct dbos_net *net = request->on_done_arg;
     uint64_t gate = request->gate_position;
@@ -484,8 +484,7 @@ static void serve(struct connection *connection) {
     }
     if (connection->is_closing) {
         if (!connection->recv.is_active && !connection->send.is_active && !connection->is_dirty &&
-            !connection->is_held &&
-            dbos_session_in_flight(session) == 0) {
+            !connection->is_held && dbos_session_in_flight(session) == 0) {
             destroy(connection);
         }
         return;

@@ -37,8 +37,8 @@ static bool is_followed(struct dbos_partition *partition, const struct dbos_requ
     }
     const struct dbos_request *next = (const struct dbos_request *)(const void *)node;
     uint32_t most = next->owner == request->owner ? FOLLOWED_MAX : FOLLOWED_MIN;
-    return partition->followed_count < most && next->on_done == request->on_done && next->on_done_arg == request->on_done_arg &&
-           dbos_request_is_quick(next);
+    return partition->followed_count < most && next->on_done == request->on_done &&
+           next->on_done_arg == request->on_done_arg && dbos_request_is_quick(next);
 }
 
 static void run_request(struct dbos_partition *partition, struct dbos_request *request) {

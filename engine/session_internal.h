@@ -89,10 +89,10 @@ struct dbos_execution {
     bool goes_on;     /* no Sync behind it yet: if it fails, messages are skipped up to the Sync */
     uint32_t statement_capacity;
     struct dbos_identity *identity;
-    struct dbos_pinned *pinned; /* of each statement; in the request's arena, or the one below */
-    struct dbos_script *script;      /* SCRIPT: its own */
-    struct dbos_execution *lender;   /* whose arena has the parameters of a portal bound earlier */
-    size_t *cursors;                 /* where the unsent part of each statement's reply begins */
+    struct dbos_pinned *pinned;    /* of each statement; in the request's arena, or the one below */
+    struct dbos_script *script;    /* SCRIPT: its own */
+    struct dbos_execution *lender; /* whose arena has the parameters of a portal bound earlier */
+    size_t *cursors;               /* where the unsent part of each statement's reply begins */
     size_t *ends;
     size_t one_cursor; /* room for the common case */
     size_t one_end;

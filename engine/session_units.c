@@ -295,8 +295,8 @@ void dbos_session_collect(struct dbos_session *session, uint64_t durable, struct
         }
         struct dbos_execution *execution = unit->execution;
         bool has_result = execution != NULL && !execution->is_discarded;
-        /* What is ready ahead of a result leaves with it: a Flush or Sync, which the client needs to
-         * count on any of it, ends the transaction anyway, and a send of its own is dear. */
+        /* What is ready ahead of a result leaves with it: a Flush or Sync, which the client needs
+         * to count on any of it, ends the transaction anyway, and a send of its own is dear. */
         if (has_result && !may_leave(execution, durable)) {
             return;
         }

@@ -55,7 +55,8 @@ static void hand_over(struct dbos_submitter *submitter, struct dbos_request *req
 
 void dbos_submitter_queue(struct dbos_submitter *submitter, struct dbos_request *request) {
     struct dbos_engine *engine = submitter->engine;
-    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL && dbos_request_is_quick(request);
+    bool may_run = submitter->runs_left != 0 && engine->options.answer == NULL &&
+                   dbos_request_is_quick(request);
     if (may_run && !submitter->holds_log) {
         submitter->holds_log = true;
         dbos_log_hold(engine->log);

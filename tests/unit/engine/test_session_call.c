@@ -192,8 +192,9 @@ enum { CALLS = sizeof calls / sizeof calls[0] };
 static void put_statements(struct dbos_buf *out) {
     put_parse(out, "a", "SELECT a, s, k FROM t WHERE k = $1");
     put_parse(out, "b", "SELECT 10 / $1::int");
-    put_parse(out, "many", "SELECT $1::bigint + $2::bigint + $3::bigint + $4::bigint + $5::bigint"
-                           " + $6::bigint");
+    put_parse(out, "many",
+              "SELECT $1::bigint + $2::bigint + $3::bigint + $4::bigint + $5::bigint"
+              " + $6::bigint");
     put_parse(out, "set", "SET application_name = 'tests'");
     put_parse(out, "show", "SHOW application_name");
     put_parse(out, "empty", "");
@@ -278,7 +279,7 @@ Test(engine_session_call, one_piece_is_answered_as_message_by_message) { compare
 Test(engine_session_call, on_several_partitions_too) { compare(3); }
 
 Test(engine_session_call, what_is_ordinary_is_taken_in_one_go_and_nothing_else) {
-    static const bool is_ordinary[CALLS] = {true,  true, true,  false, false, true,
+    static const bool is_ordinary[CALLS] = {true,  true,  true, false, false, true,
                                             false, false, true, true,  true,  false,
                                             false, false, true, false, false, true};
     struct scene scene;
@@ -323,9 +324,8 @@ Test(engine_session_call, nothing_leaves_ahead_of_its_result) {
         put_call(&in, &calls[17], false); /* a write */
         size_t bind_bytes = by_one == 1 ? dbos_wire_message_end(&in, 0) : 0;
         cr_assert_eq(dbos_session_feed(session, in.data, bind_bytes), bind_bytes);
-        cr_assert_eq(
-            dbos_session_feed(session, in.data + bind_bytes, in.size_bytes - bind_bytes),
-            in.size_bytes - bind_bytes);
+        cr_assert_eq(dbos_session_feed(session, in.data + bind_bytes, in.size_bytes - bind_bytes),
+                     in.size_bytes - bind_bytes);
         dbos_session_collect(session, DURABLE, &out);
         cr_expect_eq(out.size_bytes, 0, "under way");
         settle(&scene, session);
