@@ -220,6 +220,8 @@ static void put_conversation(struct dbos_buf *out) {
     put_describe(out, 'P', "nobody");
     put_call(out, &calls[0], false);
     put_call(out, &calls[0], false);
+    put_describe(out, 'S', "nobody"); /* skips as well, without a portal */
+    put_call(out, &calls[0], false);
     put_parse(out, "", "SELECT k, a FROM t WHERE k = $1"); /* takes the place of the unnamed one */
     put_call(out, &calls[14], true);
     size_t at = begin(out, 'C');

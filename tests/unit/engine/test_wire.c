@@ -158,6 +158,24 @@ Test(engine_wire, a_call_that_is_cut_anywhere_is_none) {
     close_guard(&guard);
 }
 
+/* The Bind in it is cut, and its length says that this is all. */
+Test(engine_wire, a_call_whose_bind_is_cut_anywhere_is_none) {
+    enum { BIND_BYTES = 30 };
+    struct guard guard;
+    struct dbos_wire_call got;
+    open_guard(&guard);
+    for (size_t cut = 5; cut < BIND_BYTES; cut++) {
+        uint8_t shorter[CALL_BYTES];
+        memcpy(shorter, call, cut);
+        memcpy(shorter + cut, call + BIND_BYTES, CALL_BYTES - BIND_BYTES);
+        shorter[4] = (uint8_t)(cut - 1);
+        size_t size_bytes = cut + CALL_BYTES - BIND_BYTES;
+        const uint8_t *at = place(&guard, shorter, size_bytes);
+        cr_expect_not(dbos_wire_get_call(at, size_bytes, &got), "cut at %zu", cut);
+    }
+    close_guard(&guard);
+}
+
 /* What is taken for a call must be one for the other decoders, too. */
 static void expect_messages(const uint8_t *at, const struct dbos_wire_call *got) {
     size_t used = 0;
