@@ -65,6 +65,7 @@ struct dbos_net {
     int wake_file;
     struct dbos_queue done; /* requests that have ended; others look at what is above, too, and this
                                thread writes only below */
+    _Atomic uint32_t is_unheard; /* a reply that may leave has come, and its row has not ended */
     uint8_t apart[64];
     struct dbos_submitter submitter;
     struct dbos_loop_op accept;
@@ -316,13 +317,20 @@ static void cancel(void *owner, uint32_t process, uint32_t key) {
 static void request_done(struct dbos_request *request) {
     struct dbos_net *net = request->on_done_arg;
     uint64_t gate = request->gate_position;
-    bool is_followed = request->is_followed;
     bool is_awaited = atomic_load_explicit(&request->is_awaited, memory_order_relaxed) != 0;
+    bool is_followed = request->is_followed && !is_awaited;
     dbos_queue_push_quietly(&net->done, &request->node); /* it may be gone now */
-    if (is_followed) {
-        return; /* what follows wakes it, or it looks by itself soon */
+    bool may_leave = gate == 0 || gate <= dbos_engine_durable(net->engine);
+    if (is_followed && may_leave) {
+        atomic_store_explicit(&net->is_unheard, 1, memory_order_release);
     }
-    if (is_awaited || gate == 0 || gate <= dbos_engine_durable(net->engine)) {
+    if (is_followed) {
+        return;
+    }
+    /* The row that ends with one for the disk may have begun with one that need not wait. */
+    bool is_unheard = atomic_load_explicit(&net->is_unheard, memory_order_relaxed) != 0 &&
+                      atomic_exchange(&net->is_unheard, 0) != 0;
+    if (is_awaited || may_leave || is_unheard) {
         dbos_queue_kick(&net->done);
     }
 }
@@ -581,7 +589,7 @@ static uint64_t sleep_us(struct dbos_net *net) {
     if (atomic_load(&net->stopping) != 0) {
         return STOPPING_US;
     }
-    if (net->busy_count != 0) { /* something may be held that was not heard of yet */
+    if (net->busy_count != 0 || net->held != NULL) { /* or something came that wakes nobody */
         return dbos_engine_is_async(net->engine) ? HELD_US : HELD_SYNC_US;
     }
     bool needs_ticks =
