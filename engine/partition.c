@@ -10,8 +10,13 @@ enum {
     FOLLOWED_MIN = 16, /* from here on it ends with a client's last one: its replies go together */
 };
 
+/* By who holds the turn: no locked instruction. */
+static void count_executed(struct dbos_partition *partition) {
+    uint64_t before = atomic_load_explicit(&partition->executed, memory_order_relaxed);
+    atomic_store_explicit(&partition->executed, before + 1, memory_order_relaxed);
+}
+
 static void end_request(struct dbos_partition *partition, struct dbos_request *request) {
-    atomic_fetch_add_explicit(&partition->executed, 1, memory_order_relaxed);
     struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
     request->on_done(request); /* it is the session's again */
     if (next != NULL) {
@@ -44,6 +49,7 @@ static bool is_followed(struct dbos_partition *partition, const struct dbos_requ
 static void run_request(struct dbos_partition *partition, struct dbos_request *request) {
     fetch_ahead(partition);
     (void)dbos_request_run(partition->engine, partition->txn, request, 0);
+    count_executed(partition);
     request->is_followed = is_followed(partition, request);
     partition->followed_count = request->is_followed ? partition->followed_count + 1 : 0;
     end_request(partition, request);
@@ -56,6 +62,9 @@ bool dbos_partition_try(struct dbos_partition *partition, struct dbos_request *r
     }
     bool has_run = dbos_queue_is_empty(&partition->queue) &&
                    dbos_request_run(partition->engine, partition->txn, request, limit_us);
+    if (has_run) {
+        count_executed(partition);
+    }
     (void)pthread_mutex_unlock(&partition->turn);
     if (has_run) {
         end_request(partition, request);
