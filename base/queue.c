@@ -23,11 +23,16 @@ void dbos_queue_init(struct dbos_queue *queue, int wake_fd) {
     queue->wake_fd = wake_fd;
 }
 
-static void push_node(struct dbos_queue *queue, struct dbos_queue_node *node) {
-    atomic_store_explicit(&node->next, NULL, memory_order_relaxed);
+static void push_nodes(struct dbos_queue *queue, struct dbos_queue_node *first,
+                       struct dbos_queue_node *last) {
+    atomic_store_explicit(&last->next, NULL, memory_order_relaxed);
     struct dbos_queue_node *previous =
-        atomic_exchange_explicit(&queue->tail, node, memory_order_acq_rel);
-    atomic_store_explicit(&previous->next, node, memory_order_release);
+        atomic_exchange_explicit(&queue->tail, last, memory_order_acq_rel);
+    atomic_store_explicit(&previous->next, first, memory_order_release);
+}
+
+static void push_node(struct dbos_queue *queue, struct dbos_queue_node *node) {
+    push_nodes(queue, node, node);
 }
 
 /* Full order between what came before (a push) and the look at `sleeping` (pairs with
@@ -50,6 +55,12 @@ void dbos_queue_wake(struct dbos_queue *queue) { wake_sleeper(queue, WOKEN_EARLY
 void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node) {
     push_node(queue, node);
     wake_sleeper(queue, AWAKE); /* may undo a WOKEN_EARLY: then the node is there to be seen */
+}
+
+void dbos_queue_push_all(struct dbos_queue *queue, struct dbos_queue_node *first,
+                         struct dbos_queue_node *last) {
+    push_nodes(queue, first, last);
+    wake_sleeper(queue, AWAKE);
 }
 
 void dbos_queue_push_quietly(struct dbos_queue *queue, struct dbos_queue_node *node) {
@@ -83,6 +94,10 @@ struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue) {
     }
     queue->head = next;
     return head;
+}
+
+struct dbos_queue_node *dbos_queue_ahead(struct dbos_queue *queue) {
+    return queue->head == &queue->stub ? NULL : queue->head;
 }
 
 /* The exchanges, not plain stores, take over what a producer did before its own exchange: without

@@ -36,13 +36,19 @@ struct dbos_queue {
 /* `wake_fd` is borrowed; -1 for a consumer that uses dbos_queue_wait(). */
 void dbos_queue_init(struct dbos_queue *queue, int wake_fd);
 void dbos_queue_push(struct dbos_queue *queue, struct dbos_queue_node *node);
-/* The same without waking a sleeping consumer: for a producer that has more to push. It must call
- * dbos_queue_kick() before it waits for anything itself. */
+/* The same for several nodes that are linked by `next` already, from `first` to `last`. */
+void dbos_queue_push_all(struct dbos_queue *queue, struct dbos_queue_node *first,
+                         struct dbos_queue_node *last);
+/* As dbos_queue_push() without waking a sleeping consumer: for a producer that has more to push. It
+ * must call dbos_queue_kick() before it waits for anything itself. */
 void dbos_queue_push_quietly(struct dbos_queue *queue, struct dbos_queue_node *node);
 /* Wake the consumer if it sleeps: what was pushed quietly is there to be seen. */
 void dbos_queue_kick(struct dbos_queue *queue);
 /* The oldest node, or NULL when empty (or when a push is half done; it will wake the consumer). */
 struct dbos_queue_node *dbos_queue_pop(struct dbos_queue *queue);
+/* What the next pop will probably return, for a look ahead; NULL = nothing is known of it. The
+ * consumer's. */
+struct dbos_queue_node *dbos_queue_ahead(struct dbos_queue *queue);
 /* Pop, or sleep until there is something or `timeout_us` passed. NULL means look again: the time
  * passed, dbos_queue_wake() was called, or a push was half done. */
 struct dbos_queue_node *dbos_queue_wait(struct dbos_queue *queue, uint64_t timeout_us);

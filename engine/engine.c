@@ -339,6 +339,14 @@ uint64_t dbos_engine_take_session_id(struct dbos_engine *engine) {
 
 uint64_t dbos_engine_durable(struct dbos_engine *engine) { return dbos_log_durable(engine->log); }
 
+uint32_t dbos_engine_partitions(const struct dbos_engine *engine) {
+    return engine->partition_count;
+}
+
+bool dbos_engine_is_async(const struct dbos_engine *engine) {
+    return engine->options.durability == DBOS_DURABILITY_ASYNC;
+}
+
 /* -- routing -------------------------------------------------------------------------------------
  */
 
@@ -443,12 +451,19 @@ void dbos_engine_pass(struct dbos_engine *engine, struct dbos_request *request) 
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
         dbos_archive_service_submit(engine->archive, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {
-        dbos_meter_submitted(&engine->meters[engine->partition_count]);
+        dbos_meter_submitted(&engine->meters[engine->partition_count], 1);
         dbos_barrier_submit(engine, request);
     } else {
-        dbos_meter_submitted(&engine->meters[request->partition]);
+        dbos_meter_submitted(&engine->meters[request->partition], 1);
         dbos_queue_push(&engine->partitions[request->partition].queue, &request->node);
     }
+}
+
+void dbos_engine_submit_chain(struct dbos_engine *engine, const struct dbos_request_chain *chain) {
+    uint32_t partition = chain->first->partition;
+    dbos_meter_submitted(&engine->meters[partition], chain->count);
+    dbos_queue_push_all(&engine->partitions[partition].queue, &chain->first->node,
+                        &chain->last->node);
 }
 
 struct dbos_request *dbos_request_over(void) {

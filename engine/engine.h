@@ -87,6 +87,9 @@ void dbos_engine_submit_after(struct dbos_engine *engine, struct dbos_request *r
 
 /* Everything up to here is durable: replies gated at or below it may leave. */
 uint64_t dbos_engine_durable(struct dbos_engine *engine);
+/* No reply waits for the disk. */
+bool dbos_engine_is_async(const struct dbos_engine *engine);
+uint32_t dbos_engine_partitions(const struct dbos_engine *engine);
 
 /* A line of key=value facts for dbosctl status and the log. */
 void dbos_engine_status(struct dbos_engine *engine, struct dbos_buf *out);

@@ -33,6 +33,7 @@ struct dbos_partition {
     struct dbos_queue_node park; /* pushed to say: come to the barrier */
     struct dbos_queue_node stop;
     struct dbos_txn *txn;
+    uint32_t followed_count;   /* in a row: owners that were not woken yet */
     _Atomic uint64_t executed; /* requests, for dbosctl status */
 };
 
@@ -93,6 +94,11 @@ bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
 
 /* As dbos_engine_submit(), but past the archive's gate. */
 void dbos_engine_pass(struct dbos_engine *engine, struct dbos_request *request);
+/* Its statements have nearly always been shorter than a moment (dbos_plan_is_quick). */
+bool dbos_request_is_quick(const struct dbos_request *request);
+
+/* dbos_engine_submit() of several requests for one partition. */
+void dbos_engine_submit_chain(struct dbos_engine *engine, const struct dbos_request_chain *chain);
 
 /* What is in `then` of a request that has run. */
 struct dbos_request *dbos_request_over(void);

@@ -133,8 +133,11 @@ static enum dbos_err refresh_plan(struct execution *x, struct dbos_request_state
         dbos_plan_unref(plan);
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "cached plan must not change result type");
     }
-    dbos_plan_unref(statement->plan);
+    if (!statement->borrows_plan) {
+        dbos_plan_unref(statement->plan);
+    }
     statement->plan = plan;
+    statement->borrows_plan = false;
     name_procedure(x, statement);
     return DBOS_OK;
 }
@@ -420,6 +423,18 @@ static bool run_transaction(struct execution *x) {
     return true;
 }
 
+bool dbos_request_is_quick(const struct dbos_request *request) {
+    if (request->kind != DBOS_REQUEST_STATEMENTS || request->is_ddl) {
+        return false;
+    }
+    for (uint32_t i = 0; i < request->statement_count; i++) {
+        if (!dbos_plan_is_quick(request->statements[i].plan)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us) {
     struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
@@ -427,7 +442,7 @@ bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
     struct dbos_meter *meter =
         &engine->meters[partition == DBOS_PARTITION_ALL ? engine->partition_count : partition];
     if (limit_us != 0) { /* it did not come by a queue */
-        dbos_meter_submitted(meter);
+        dbos_meter_submitted(meter, 1);
     }
     if (!run_transaction(&x)) {
         dbos_meter_gave_up(meter);

@@ -52,9 +52,9 @@ struct dbos_meter {
 void dbos_meter_init(struct dbos_meter *meter, struct dbos_alloc *alloc);
 void dbos_meter_fini(struct dbos_meter *meter);
 
-/* A request is on its way to here. */
-static inline void dbos_meter_submitted(struct dbos_meter *meter) {
-    (void)atomic_fetch_add_explicit(&meter->submitted, 1, memory_order_relaxed);
+/* So many requests are on their way to here. */
+static inline void dbos_meter_submitted(struct dbos_meter *meter, uint32_t count) {
+    (void)atomic_fetch_add_explicit(&meter->submitted, count, memory_order_relaxed);
 }
 /* It goes elsewhere. */
 static inline void dbos_meter_gave_up(struct dbos_meter *meter) {

@@ -22,7 +22,9 @@ enum {
     TICK_US = 100000,           /* how often time-outs are looked at */
     IDLE_US = 1000000,
     STOPPING_US = 1000,
-    LONELY_TURNS = 8, /* in a row in which one client was heard, always the same */
+    HELD_US = 500,       /* what follows a reply may be slow after all */
+    HELD_SYNC_US = 5000, /* where nearly all replies wait for the disk anyway */
+    LONELY_TURNS = 8,    /* in a row in which one client was heard, always the same */
 };
 
 struct connection {
@@ -30,9 +32,11 @@ struct connection {
     struct connection *next;
     struct connection *previous;
     struct connection *next_dirty;
+    struct connection *next_held;
     struct connection *next_busy;
     struct connection *previous_busy;
     bool is_dirty;
+    bool is_held;
     bool is_busy;     /* in the list of those that wait for something, perhaps for the disk */
     bool is_admitted; /* counts as a session */
     bool is_closing;  /* nothing is sent or received any more */
@@ -54,17 +58,22 @@ struct dbos_net {
     struct dbos_env *env;
     struct dbos_loop *loop;
     struct dbos_session_pool *pool;
-    struct dbos_submitter submitter;
     uint32_t connections_max;
     uint64_t startup_timeout_ns;
     int listener;
     uint16_t port;
     int wake_file;
-    struct dbos_queue done; /* requests that have ended */
+    struct dbos_queue done; /* requests that have ended; others look at what is above, too, and this
+                               thread writes only below */
+    _Atomic uint32_t is_unheard; /* a reply that may leave has come, and its row has not ended */
+    uint8_t apart[64];
+    struct dbos_submitter submitter;
     struct dbos_loop_op accept;
     struct dbos_loop_op wake;
     struct connection *connections;
     struct connection *dirty;
+    struct connection *held; /* have replies, and more are about to come */
+    uint64_t held_ns;        /* since then */
     struct connection *busy;
     uint32_t busy_count;
     struct connection *heard;  /* in this turn: the last one that messages were taken from */
@@ -92,6 +101,26 @@ static void mark_dirty(struct connection *connection) {
         connection->is_dirty = true;
         connection->next_dirty = connection->net->dirty;
         connection->net->dirty = connection;
+    }
+}
+
+/* One of a row of short requests has ended: what ends the row makes one send of their replies. */
+static void hold(struct connection *connection) {
+    struct dbos_net *net = connection->net;
+    if (!connection->is_held) {
+        net->held_ns = net->held == NULL ? net->looked_ns : net->held_ns;
+        connection->is_held = true;
+        connection->next_held = net->held;
+        net->held = connection;
+    }
+}
+
+static void release_held(struct dbos_net *net) {
+    while (net->held != NULL) {
+        struct connection *connection = net->held;
+        net->held = connection->next_held;
+        connection->is_held = false;
+        mark_dirty(connection);
     }
 }
 
@@ -283,13 +312,25 @@ static void cancel(void *owner, uint32_t process, uint32_t key) {
 }
 
 /* By any thread. A reply that must wait for the disk is no reason to wake the net thread: the
- * watermark will. It is looked at behind the push, because it may have moved before. */
+ * watermark will. It is looked at behind the push, because it may have moved before. Of several
+ * that end one after the other, the last one wakes it. */
 static void request_done(struct dbos_request *request) {
-    struct dbos_net *net = ((struct connection *)dbos_session_owner(request->owner))->net;
+    struct dbos_net *net = request->on_done_arg;
     uint64_t gate = request->gate_position;
     bool is_awaited = atomic_load_explicit(&request->is_awaited, memory_order_relaxed) != 0;
+    bool is_followed = request->is_followed && !is_awaited;
     dbos_queue_push_quietly(&net->done, &request->node); /* it may be gone now */
-    if (is_awaited || gate <= dbos_engine_durable(net->engine)) {
+    bool may_leave = gate == 0 || gate <= dbos_engine_durable(net->engine);
+    if (is_followed && may_leave) {
+        atomic_store_explicit(&net->is_unheard, 1, memory_order_release);
+    }
+    if (is_followed) {
+        return;
+    }
+    /* The row that ends with one for the disk may have begun with one that need not wait. */
+    bool is_unheard = atomic_load_explicit(&net->is_unheard, memory_order_relaxed) != 0 &&
+                      atomic_exchange(&net->is_unheard, 0) != 0;
+    if (is_awaited || may_leave || is_unheard) {
         dbos_queue_kick(&net->done);
     }
 }
@@ -327,6 +368,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
         .owner = connection,
         .now_ns = &net->looked_ns,
         .on_done = request_done,
+        .on_done_arg = net,
         .admit = admit,
         .cancel = cancel,
     };
@@ -460,7 +502,7 @@ static void serve(struct connection *connection) {
     }
     if (connection->is_closing) {
         if (!connection->recv.is_active && !connection->send.is_active && !connection->is_dirty &&
-            dbos_session_in_flight(session) == 0) {
+            !connection->is_held && dbos_session_in_flight(session) == 0) {
             destroy(connection);
         }
         return;
@@ -483,16 +525,22 @@ static void serve_dirty(struct dbos_net *net) {
 /* -- the thread ---------------------------------------------------------------------------------
  */
 
-/* False: none has ended. */
+/* False: none has ended that is not followed by more. */
 static bool take_done(struct dbos_net *net) {
     struct dbos_queue_node *node;
     bool any = false;
     while ((node = dbos_queue_pop(&net->done)) != NULL) {
         struct dbos_request *request = (struct dbos_request *)(void *)node;
         struct connection *connection = dbos_session_owner(request->owner);
+        __builtin_prefetch(dbos_queue_ahead(&net->done)); /* another processor wrote it */
+        __builtin_prefetch(request->reply.data);
+        bool is_followed = request->is_followed;
         dbos_session_done(request->owner, request);
-        mark_dirty(connection);
-        any = true;
+        hold(connection);
+        if (!is_followed) {
+            release_held(net);
+            any = true;
+        }
     }
     return any;
 }
@@ -524,6 +572,9 @@ static void notice_drain(struct dbos_net *net) {
 static void tick(struct dbos_net *net) {
     uint64_t now = now_ns(net);
     net->looked_ns = now;
+    if (net->held != NULL && now - net->held_ns >= (uint64_t)HELD_US * 1000) {
+        release_held(net);
+    }
     if (now - net->ticked_ns < (uint64_t)TICK_US * 1000) {
         return;
     }
@@ -547,6 +598,9 @@ static uint64_t sleep_us(struct dbos_net *net) {
     }
     if (atomic_load(&net->stopping) != 0) {
         return STOPPING_US;
+    }
+    if (net->busy_count != 0 || net->held != NULL) { /* or something came that wakes nobody */
+        return dbos_engine_is_async(net->engine) ? HELD_US : HELD_SYNC_US;
     }
     bool needs_ticks =
         net->accept_paused ||

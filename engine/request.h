@@ -24,54 +24,75 @@ enum dbos_request_kind {
 };
 
 struct dbos_request_statement {
-    struct dbos_plan *plan;              /* a reference, the request's */
-    const struct dbos_datum *parameters; /* of the plan's parameter types; in the request's arena */
+    struct dbos_plan *plan;
+    const struct dbos_datum *parameters; /* of the plan's parameter types; live as the request */
+    const int16_t *formats; /* of the result columns: 0 text, 1 binary; live as the request */
     uint32_t parameter_count;
-    const int16_t *formats; /* of the result columns: 0 text, 1 binary; in the request's arena */
-    uint32_t format_count;  /* 0 = all text, 1 = for all, n = one each */
-    bool describe;          /* RowDescription before the rows (simple protocol) */
-    uint64_t rows_max;      /* Execute's limit; 0 = none */
+    uint32_t format_count; /* 0 = all text, 1 = for all, n = one each */
+    bool describe;         /* RowDescription before the rows (simple protocol) */
+    bool borrows_plan;     /* the plan is kept by who submits; false = a reference, the request's */
+    uint64_t rows_max;     /* Execute's limit; 0 = none */
 };
 
+enum { DBOS_REQUEST_FEW = 4 };
+
+/* A request goes from one processor's cache to another's and back: what is used together lies
+ * together, and the error, which is seldom looked at, behind all of it. */
 struct dbos_request {
     struct dbos_queue_node node;
+    _Atomic(struct dbos_request *) then; /* see dbos_engine_submit_after() */
+
+    /* Outcome. */
+    struct dbos_buf reply;  /* RowDescription, DataRow, CommandComplete, ErrorResponse messages */
+    uint64_t gate_position; /* send the reply when this is durable; 0 = at once */
+    uint64_t position;      /* the transaction's; 0 = left no record */
+    enum dbos_err outcome;
+
     enum dbos_request_kind kind;
+    _Atomic uint32_t cancel;     /* set to 1 by a CancelRequest, any thread */
+    _Atomic uint32_t is_awaited; /* 1 = the session waits for on_done, not just for the reply */
+    bool is_followed; /* for on_done: a quick one of the same owner is about to end, too */
+
+    /* Called by the runner when the transaction has ended; it must not block. */
+    void (*on_done)(struct dbos_request *request);
+    void *on_done_arg; /* for it: what it may look at without touching what `owner` writes */
+    void *owner;
+
     const struct dbos_session_info *session; /* outlives the request */
     uint64_t number;                         /* counts within the session */
-    struct dbos_arena arena;                 /* parameters, texts; the session gives it back */
-
+    uint64_t arrived_ns; /* mono_ns when it came, as far as its thread knows; 0 = not known */
+    uint64_t timeout_us; /* statement_timeout; 0 = none */
+    const char *idempotency_key; /* NULL = none */
     uint32_t statement_count;
     struct dbos_request_statement *statements;
-    struct dbos_script *script;            /* SCRIPT, ARCHIVE; borrowed, outlives the request */
-    uint32_t script_statement;             /* ARCHIVE: which */
-    const char *const *archive_parameters; /* ARCHIVE: text or NULL each */
-    uint32_t archive_parameter_count;
-    bool describe_only; /* ARCHIVE: the columns, no rows */
-
-    const char *idempotency_key; /* NULL = none */
-    uint64_t timeout_us;         /* statement_timeout; 0 = none */
-    uint64_t arrived_ns;     /* mono_ns when it came, as far as its thread knows; 0 = not known */
-    _Atomic uint32_t cancel; /* set to 1 by a CancelRequest, any thread */
-    _Atomic uint32_t is_awaited; /* 1 = the session waits for on_done, not just for the reply */
-    _Atomic(struct dbos_request *) then; /* see dbos_engine_submit_after() */
 
     /* Where it runs; filled by dbos_engine_route(). */
     enum dbos_route_kind route;
     uint32_t partition;
     bool is_ddl;
 
-    /* Called by the runner when the transaction has ended; it must not block. */
-    void (*on_done)(struct dbos_request *request);
-    void *owner;
-
-    /* Outcome. */
-    enum dbos_err outcome;
-    struct dbos_errinfo error;
-    struct dbos_buf reply;  /* RowDescription, DataRow, CommandComplete, ErrorResponse messages */
-    uint64_t gate_position; /* send the reply when this is durable; 0 = at once */
-    uint64_t position;      /* the transaction's; 0 = left no record */
+    bool describe_only;                    /* ARCHIVE: the columns, no rows */
+    uint32_t script_statement;             /* ARCHIVE: which */
+    struct dbos_script *script;            /* SCRIPT, ARCHIVE; borrowed, outlives the request */
+    const char *const *archive_parameters; /* ARCHIVE: text or NULL each */
+    uint32_t archive_parameter_count;
 
     struct dbos_request *next; /* of whoever holds it */
+    struct dbos_arena arena;   /* parameters, texts; the session gives it back */
+
+    /* Room for the common case; whoever fills the request may use it. */
+    struct dbos_request_statement one_statement;
+    struct dbos_datum few_parameters[DBOS_REQUEST_FEW];
+    int16_t few_formats[DBOS_REQUEST_FEW];
+
+    struct dbos_errinfo error;
+};
+
+/* Requests for one partition, linked by their nodes, that were not pushed yet. */
+struct dbos_request_chain {
+    struct dbos_request *first;
+    struct dbos_request *last;
+    uint32_t count;
 };
 
 #endif /* DBOS_ENGINE_REQUEST_H */

@@ -206,6 +206,11 @@ size_t dbos_session_feed(struct dbos_session *session, const void *data, size_t 
         if (used == size_bytes) {
             break;
         }
+        size_t call_bytes = dbos_session_call(session, at + used, size_bytes - used);
+        if (call_bytes != 0) {
+            used += call_bytes;
+            continue;
+        }
         enum dbos_wire_frame frame = next(session, at + used, size_bytes - used, &message);
         if (frame == DBOS_WIRE_PARTIAL) {
             break;
@@ -221,5 +226,6 @@ size_t dbos_session_feed(struct dbos_session *session, const void *data, size_t 
             handle(session, &message);
         }
     }
+    dbos_submitter_flush(session->options.submitter);
     return used;
 }

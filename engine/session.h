@@ -40,6 +40,7 @@ struct dbos_session_options {
     const uint64_t *now_ns;
     /* Called by any thread when a request has ended: bring it to dbos_session_done(). */
     void (*on_done)(struct dbos_request *request);
+    void *on_done_arg; /* in each request */
     /* May one more session begin? (53300 otherwise) */
     bool (*admit)(void *owner);
     /* A CancelRequest came. */

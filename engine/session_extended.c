@@ -52,7 +52,7 @@ static struct dbos_prepared **bucket(struct dbos_session *session, const char *n
     return &session->statements[dbos_hash64(0, name, strlen(name)) % DBOS_SESSION_NAME_BUCKETS];
 }
 
-static struct dbos_prepared *find_statement(struct dbos_session *session, const char *name) {
+struct dbos_prepared *dbos_session_find_statement(struct dbos_session *session, const char *name) {
     if (name[0] == 0) {
         return session->unnamed;
     }
@@ -65,7 +65,7 @@ static struct dbos_prepared *find_statement(struct dbos_session *session, const 
 
 static enum dbos_err get_statement(struct dbos_session *session, const char *name,
                                    struct dbos_prepared **out, struct dbos_errinfo *info) {
-    *out = find_statement(session, name);
+    *out = dbos_session_find_statement(session, name);
     if (*out != NULL) {
         return DBOS_OK;
     }
@@ -76,6 +76,7 @@ static enum dbos_err get_statement(struct dbos_session *session, const char *nam
 }
 
 static void close_statement(struct dbos_session *session, const char *name) {
+    session->recent = NULL; /* perhaps this one */
     if (name[0] == 0) {
         dbos_prepared_unref(session->unnamed);
         session->unnamed = NULL;
@@ -94,7 +95,7 @@ static void close_statement(struct dbos_session *session, const char *name) {
 }
 
 void dbos_session_drop_statements(struct dbos_session *session) {
-    close_statement(session, "");
+    close_statement(session, ""); /* forgets which was called last, too */
     for (size_t i = 0; i < DBOS_SESSION_NAME_BUCKETS; i++) {
         while (session->statements[i] != NULL) {
             struct dbos_prepared *prepared = session->statements[i];
@@ -130,7 +131,7 @@ static enum dbos_err on_parse(struct dbos_session *session, struct dbos_bytes bo
     }
     if (parse.name[0] == 0) {
         session->unnamed = prepared;
-    } else if (find_statement(session, parse.name) != NULL) {
+    } else if (dbos_session_find_statement(session, parse.name) != NULL) {
         dbos_prepared_unref(prepared);
         return dbos_fail(info, DBOS_ERR_DUPLICATE_STATEMENT,
                          "prepared statement \"%s\" already exists", parse.name);
@@ -299,23 +300,19 @@ static enum dbos_err describe_rows(struct dbos_session *session, struct dbos_pre
                                    const struct dbos_portal *portal, struct dbos_errinfo *info) {
     struct dbos_buf *out = dbos_session_bytes(session);
     struct dbos_result_column show[3];
-    const struct dbos_result_column *columns = show;
     const int16_t *formats = portal == NULL ? NULL : portal->formats;
     uint32_t format_count = portal == NULL ? 0 : portal->format_count;
-    uint32_t count = 0;
     if (prepared->kind == DBOS_STATEMENT_ARCHIVE) {
         return describe_archive(session, prepared, portal, info);
     }
-    if (prepared->kind == DBOS_STATEMENT_SHOW) {
-        count = dbos_prepared_show_columns(prepared, session, show);
-        format_count = format_count > 1 ? 0 : format_count;
-    } else if (prepared->plan != NULL) {
-        count = dbos_plan_columns(prepared->plan, &columns);
-    }
-    if (count == 0) {
-        dbos_wire_put_no_data(out);
+    if (prepared->plan != NULL) {
+        dbos_prepared_describe(prepared, formats, format_count, out);
+    } else if (prepared->kind == DBOS_STATEMENT_SHOW) {
+        uint32_t count = dbos_prepared_show_columns(prepared, session, show);
+        dbos_wire_put_row_description(out, show, count, formats,
+                                      format_count > 1 ? 0 : format_count);
     } else {
-        dbos_wire_put_row_description(out, columns, count, formats, format_count);
+        dbos_wire_put_no_data(out);
     }
     return DBOS_OK;
 }

@@ -25,8 +25,18 @@ enum {
  * looked at by other threads. */
 struct dbos_identity {
     uint32_t refs;
+    uint8_t apart[64]; /* counting does not take away what others read */
     struct dbos_session_info info;
     char text[]; /* user, address, application */
+};
+
+/* A plan for as long as a statement or one of its requests under way has it. The plan's own count
+ * is atomic and lies beside what the partitions read: it is left alone for a request. */
+struct dbos_planned {
+    struct dbos_alloc *alloc;
+    uint32_t refs;
+    bool is_routed; /* a call that runs on one partition, and there is only one */
+    struct dbos_plan *plan;
 };
 
 /* A parsed and planned statement. */
@@ -40,10 +50,34 @@ struct dbos_prepared {
     uint32_t statement;
     enum dbos_statement_kind kind;
     struct dbos_plan *plan; /* NULL for SET, SHOW, ARCHIVE, EMPTY */
+    struct dbos_planned *planned;
+    uint8_t *integer_bytes; /* of each parameter of the plan: its size, if the client sends an
+                               integer of the very type that is wanted; else 0 */
     uint32_t declared_count;
     const uint32_t *declared;    /* oids as the client gave them */
     const enum dbos_type *hints; /* the same as types */
     uint32_t archive_parameters; /* ARCHIVE: highest $n */
+};
+
+/* What a statement of a request holds on to. */
+struct dbos_pinned {
+    struct dbos_prepared *prepared;
+    struct dbos_planned *planned; /* NULL where it has no plan */
+};
+
+/* A step of the conversation: bytes, then perhaps a part of a reply. */
+struct dbos_unit {
+    struct dbos_unit *next;
+    struct dbos_buf bytes;
+    struct dbos_execution *execution; /* NULL: bytes alone */
+    uint32_t statement;
+    uint32_t rows_max; /* Execute's limit; 0 = none */
+    bool is_sync;      /* an error before it drops nothing from here on */
+    bool is_call;      /* the execution's own: BindComplete, bytes, reply, ReadyForQuery */
+    bool is_begun;     /* the first bytes have left; now those from run_start on, then `bytes` */
+    size_t run_start;  /* what is left of the part of the reply */
+    size_t run_end;
+    uint64_t gate_position; /* the bytes leave when this is durable */
 };
 
 /* One request and what belongs to it. */
@@ -59,30 +93,19 @@ struct dbos_execution {
     bool goes_on;     /* no Sync behind it yet: if it fails, messages are skipped up to the Sync */
     uint32_t statement_capacity;
     struct dbos_identity *identity;
-    struct dbos_prepared **prepared; /* of each statement; in the request's arena */
-    struct dbos_script *script;      /* SCRIPT: its own */
-    struct dbos_execution *lender;   /* whose arena has the parameters of a portal bound earlier */
-    size_t *cursors;                 /* where the unsent part of each statement's reply begins */
+    struct dbos_pinned *pinned;    /* of each statement; in the request's arena, or the one below */
+    struct dbos_script *script;    /* SCRIPT: its own */
+    struct dbos_execution *lender; /* whose arena has the parameters of a portal bound earlier */
+    size_t *cursors;               /* where the unsent part of each statement's reply begins */
     size_t *ends;
     size_t one_cursor; /* room for the common case */
     size_t one_end;
     uint32_t attempts;           /* planned again after DDL of another session */
+    bool has_few;                /* the request's room for few parameters and formats is taken */
     struct dbos_execution *next; /* in the pool, or among those that wait to be submitted */
     struct dbos_execution *previous;
-};
-
-/* A step of the conversation: bytes, then perhaps a part of a reply. */
-struct dbos_unit {
-    struct dbos_unit *next;
-    struct dbos_buf bytes;
-    struct dbos_execution *execution; /* NULL: bytes alone */
-    uint32_t statement;
-    uint32_t rows_max; /* Execute's limit; 0 = none */
-    bool is_sync;      /* an error before it drops nothing from here on */
-    bool is_begun;     /* the first bytes have left; now those from run_start on, then `bytes` */
-    size_t run_start;  /* what is left of the part of the reply */
-    size_t run_end;
-    uint64_t gate_position; /* the bytes leave when this is durable */
+    struct dbos_pinned one_pinned;
+    struct dbos_unit unit; /* of a call (session_call.c) */
 };
 
 struct dbos_portal {
@@ -154,6 +177,7 @@ struct dbos_session {
     struct dbos_prepared *statements[DBOS_SESSION_NAME_BUCKETS];
     uint32_t statement_count;
     struct dbos_prepared *unnamed;
+    struct dbos_prepared *recent; /* of those: called last; NULL = none */
     struct dbos_portal *portals;
     uint32_t portal_count;
 };
@@ -167,6 +191,9 @@ void dbos_session_put_result(struct dbos_session *session, struct dbos_execution
                              uint32_t statement, uint32_t rows_max);
 /* An error before here drops nothing behind it. */
 void dbos_session_put_boundary(struct dbos_session *session);
+/* BindComplete, the execution's own unit's bytes, its reply and ReadyForQuery come next; takes a
+ * reference. */
+void dbos_session_put_call(struct dbos_session *session, struct dbos_execution *execution);
 /* A boundary, then ReadyForQuery. */
 void dbos_session_put_ready(struct dbos_session *session);
 void dbos_session_drop_units(struct dbos_session *session);
@@ -203,6 +230,7 @@ enum dbos_err dbos_prepared_of(struct dbos_session *session, const struct dbos_p
                                struct dbos_script *script, uint32_t statement,
                                struct dbos_prepared **out, struct dbos_errinfo *info) DBOS_MUST_USE;
 void dbos_prepared_unref(struct dbos_prepared *prepared);
+void dbos_planned_unref(struct dbos_planned *planned); /* NULL is allowed */
 /* Plan again if the catalogue has changed. */
 enum dbos_err dbos_prepared_refresh(struct dbos_session *session, struct dbos_prepared *prepared,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
@@ -233,7 +261,17 @@ static inline bool dbos_statement_is_local(enum dbos_statement_kind kind) {
            kind == DBOS_STATEMENT_EMPTY;
 }
 
+/* Its columns, as the portal shows them, or NoData. Only of one that has a plan. */
+void dbos_prepared_describe(const struct dbos_prepared *prepared, const int16_t *formats,
+                            uint32_t format_count, struct dbos_buf *out);
+
 /* -- messages -- */
+/* Bind, perhaps Describe, Execute and Sync of the unnamed portal that lie one behind the other at
+ * `data`, in one go; bytes used. 0: it is not that, or there is something to be said about it: take
+ * the messages one by one (_call.c). */
+size_t dbos_session_call(struct dbos_session *session, const uint8_t *data, size_t size_bytes);
+/* NULL: there is none. */
+struct dbos_prepared *dbos_session_find_statement(struct dbos_session *session, const char *name);
 void dbos_session_startup(struct dbos_session *session, struct dbos_bytes body); /* _startup.c */
 void dbos_session_query(struct dbos_session *session, struct dbos_bytes body);   /* _query.c */
 /* One of P B D E C H S (_extended.c). */

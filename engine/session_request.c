@@ -3,6 +3,7 @@
 
 enum {
     REPLY_KEPT_BYTES_MAX = 16384,
+    UNIT_KEPT_BYTES_MAX = 8192,
     ARENA_CHUNK_BYTES = 4096,
     ATTEMPTS_MAX = 8,
     NO_PARTITION = UINT32_MAX >> 1, /* the barrier's: shared with nothing */
@@ -37,6 +38,7 @@ void dbos_session_pool_share(struct dbos_session_pool *pool, uint32_t sessions) 
 static void free_execution(struct dbos_session_pool *pool, struct dbos_execution *execution) {
     dbos_arena_fini(&execution->request.arena);
     dbos_buf_fini(&execution->request.reply);
+    dbos_buf_fini(&execution->unit.bytes);
     dbos_give(pool->alloc, execution);
 }
 
@@ -63,27 +65,28 @@ static struct dbos_execution *pooled(struct dbos_session_pool *pool) {
     if (execution != NULL) {
         pool->executions = execution->next;
         pool->execution_count--;
+        for (size_t at = 0; at < offsetof(struct dbos_request, arena); at += 64) {
+            __builtin_prefetch((uint8_t *)pool->executions + at, 1); /* for the next one */
+        }
         return execution;
     }
     execution = dbos_take_zero(pool->alloc, sizeof *execution);
     if (execution != NULL) {
         dbos_arena_init(&execution->request.arena, pool->alloc, ARENA_CHUNK_BYTES);
         dbos_buf_init(&execution->request.reply, pool->alloc);
+        dbos_buf_init(&execution->unit.bytes, pool->alloc);
     }
     return execution;
 }
 
-/* All but the memory that it keeps. */
+/* All but the memory that it keeps, room that is written before it is read, and the error, which
+ * was cleared when it was pooled. */
 static void clear(struct dbos_execution *execution) {
     struct dbos_request *request = &execution->request;
-    struct dbos_arena arena = request->arena;
     struct dbos_buf reply = request->reply;
-    uint8_t *error = (uint8_t *)&request->error;
-    uint8_t *behind = error + sizeof request->error;
-    memset(execution, 0, (size_t)(error - (uint8_t *)execution));
-    dbos_errinfo_clear(&request->error);
-    memset(behind, 0, (size_t)((uint8_t *)(execution + 1) - behind));
-    request->arena = arena;
+    memset(request, 0, offsetof(struct dbos_request, arena));
+    uint8_t *own = (uint8_t *)execution + sizeof *request;
+    memset(own, 0, offsetof(struct dbos_execution, one_pinned) - sizeof *request);
     request->reply = reply;
 }
 
@@ -124,10 +127,11 @@ void dbos_execution_unref(struct dbos_execution *execution) {
     struct dbos_session_pool *pool = execution->pool;
     struct dbos_request *request = &execution->request;
     for (uint32_t i = 0; i < request->statement_count; i++) {
-        if (request->statements[i].plan != NULL) {
-            dbos_plan_unref(request->statements[i].plan);
+        if (!request->statements[i].borrows_plan && request->statements[i].plan != NULL) {
+            dbos_plan_unref(request->statements[i].plan); /* the runner has made it */
         }
-        dbos_prepared_unref(execution->prepared[i]);
+        dbos_planned_unref(execution->pinned[i].planned);
+        dbos_prepared_unref(execution->pinned[i].prepared);
     }
     if (execution->script != NULL) {
         dbos_script_close(execution->script);
@@ -143,7 +147,19 @@ void dbos_execution_unref(struct dbos_execution *execution) {
         dbos_buf_init(&request->reply, pool->alloc);
     }
     dbos_buf_reset(&request->reply);
-    dbos_arena_reset(&request->arena);
+    if (execution->unit.is_call) {
+        execution->unit.is_call = false;
+        if (execution->unit.bytes.capacity_bytes > UNIT_KEPT_BYTES_MAX) {
+            dbos_buf_fini(&execution->unit.bytes);
+        }
+    }
+    dbos_buf_reset(&execution->unit.bytes);
+    if (request->arena.used_bytes != 0) {
+        dbos_arena_reset(&request->arena);
+    }
+    if (request->error.code != DBOS_OK) {
+        dbos_errinfo_clear(&request->error);
+    }
     execution->next = pool->executions;
     pool->executions = execution;
     pool->execution_count++;
@@ -152,30 +168,40 @@ void dbos_execution_unref(struct dbos_execution *execution) {
 static enum dbos_err grow(struct dbos_execution *execution, struct dbos_errinfo *info) {
     struct dbos_request *request = &execution->request;
     uint32_t count = request->statement_count;
-    uint32_t capacity = count == 0 ? 1 : count * 4;
+    if (count == 0) {
+        request->statements = &request->one_statement;
+        execution->pinned = &execution->one_pinned;
+        execution->statement_capacity = 1;
+        return DBOS_OK;
+    }
+    uint32_t capacity = count * 4;
     struct dbos_request_statement *statements =
         dbos_arena_take(&request->arena, capacity * sizeof *statements);
-    struct dbos_prepared **prepared =
-        dbos_arena_take(&request->arena, capacity * sizeof(*prepared));
-    size_t *cursors = &execution->one_cursor;
-    size_t *ends = &execution->one_end;
-    if (capacity > 1) {
-        cursors = dbos_arena_take(&request->arena, capacity * sizeof *cursors);
-        ends = dbos_arena_take(&request->arena, capacity * sizeof *ends);
-    }
-    if (statements == NULL || prepared == NULL || cursors == NULL || ends == NULL) {
+    struct dbos_pinned *pinned = dbos_arena_take(&request->arena, capacity * sizeof *pinned);
+    size_t *cursors = dbos_arena_take(&request->arena, capacity * sizeof *cursors);
+    size_t *ends = dbos_arena_take(&request->arena, capacity * sizeof *ends);
+    if (statements == NULL || pinned == NULL || cursors == NULL || ends == NULL) {
         return no_memory(info);
     }
-    if (count != 0) {
-        memcpy(statements, request->statements, count * sizeof *statements);
-        memcpy(prepared, execution->prepared, count * sizeof(*prepared));
-    }
+    memcpy(statements, request->statements, count * sizeof *statements);
+    memcpy(pinned, execution->pinned, count * sizeof *pinned);
     request->statements = statements;
-    execution->prepared = prepared;
+    execution->pinned = pinned;
     execution->cursors = cursors;
     execution->ends = ends;
     execution->statement_capacity = capacity;
     return DBOS_OK;
+}
+
+static void pin_plan(struct dbos_execution *execution, uint32_t i,
+                     const struct dbos_prepared *prepared) {
+    struct dbos_request_statement *statement = &execution->request.statements[i];
+    statement->plan = prepared->plan;
+    statement->borrows_plan = true;
+    execution->pinned[i].planned = prepared->planned;
+    if (prepared->planned != NULL) {
+        prepared->planned->refs++;
+    }
 }
 
 enum dbos_err dbos_execution_add(struct dbos_execution *execution, struct dbos_prepared *prepared,
@@ -194,8 +220,8 @@ enum dbos_err dbos_execution_add(struct dbos_execution *execution, struct dbos_p
     }
     uint32_t i = request->statement_count++;
     request->statements[i] = *statement;
-    request->statements[i].plan = prepared->plan == NULL ? NULL : dbos_plan_ref(prepared->plan);
-    execution->prepared[i] = prepared;
+    pin_plan(execution, i, prepared);
+    execution->pinned[i].prepared = prepared;
     prepared->refs++;
     return DBOS_OK;
 }
@@ -272,7 +298,7 @@ static void submit_in_order(struct dbos_session *session, struct dbos_execution 
     session->newest_is_direct = newest == NULL || same_queue;
     session->flying_partition = partition;
     if (session->newest_is_direct) {
-        dbos_submitter_submit(session->options.submitter, &execution->request);
+        dbos_submitter_queue(session->options.submitter, &execution->request);
     } else {
         dbos_engine_submit_after(session->options.engine, &execution->request, &newest->request);
     }
@@ -314,10 +340,32 @@ static void land(struct dbos_session *session, struct dbos_execution *execution)
     execution->previous = NULL;
 }
 
+/* Where there is one partition, a call of a procedure that runs on one belongs there, whatever its
+ * parameters are: that is found out once for each plan. */
+static enum dbos_err route(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_engine *engine = session->options.engine;
+    struct dbos_request *request = &execution->request;
+    bool is_single = request->kind == DBOS_REQUEST_STATEMENTS && request->statement_count == 1;
+    struct dbos_planned *planned = is_single ? execution->pinned[0].planned : NULL;
+    if (planned != NULL && planned->is_routed) {
+        request->is_ddl = false;
+        request->route = DBOS_ROUTE_ONE;
+        request->partition = 0;
+        return DBOS_OK;
+    }
+    enum dbos_err err = dbos_engine_route(engine, request, &request->error);
+    if (err == DBOS_OK && planned != NULL && request->route == DBOS_ROUTE_ONE) {
+        planned->is_routed = dbos_plan_kind(planned->plan) == DBOS_STATEMENT_CALL &&
+                             dbos_engine_partitions(engine) == 1 &&
+                             request->idempotency_key == NULL;
+    }
+    return err;
+}
+
 /* Off it goes, or it fails here. False: it must wait for those under way. */
 static bool try_start(struct dbos_session *session, struct dbos_execution *execution) {
     struct dbos_request *request = &execution->request;
-    enum dbos_err err = dbos_engine_route(session->options.engine, request, &request->error);
+    enum dbos_err err = route(session, execution);
     if (err != DBOS_OK) {
         finish_with(session, execution, err);
         return true;
@@ -360,6 +408,7 @@ static enum dbos_err fill_in(struct dbos_session *session, struct dbos_execution
     atomic_store_explicit(&session->entry.statements, request->number, memory_order_relaxed);
     request->arrived_ns = session->options.now_ns == NULL ? 0 : *session->options.now_ns;
     request->on_done = session->options.on_done;
+    request->on_done_arg = session->options.on_done_arg;
     request->owner = session;
     request->timeout_us =
         settings->has_local_timeout ? settings->local_timeout_us : settings->statement_timeout_us;
@@ -380,6 +429,9 @@ void dbos_session_submit(struct dbos_session *session, struct dbos_execution *ex
         finish_with(session, execution, err);
         return;
     }
+    if (session->waiting == NULL && try_start(session, execution)) {
+        return;
+    }
     execution->refs++;
     execution->next = NULL;
     if (session->waiting == NULL) {
@@ -388,7 +440,6 @@ void dbos_session_submit(struct dbos_session *session, struct dbos_execution *ex
         session->waiting_last->next = execution;
     }
     session->waiting_last = execution;
-    start_waiting(session);
 }
 
 /* -- back ---------------------------------------------------------------------------------------
@@ -404,14 +455,17 @@ static bool try_again(struct dbos_session *session, struct dbos_execution *execu
         return false;
     }
     for (uint32_t i = 0; i < request->statement_count; i++) {
-        struct dbos_prepared *prepared = execution->prepared[i];
+        struct dbos_prepared *prepared = execution->pinned[i].prepared;
         enum dbos_err err = dbos_prepared_refresh(session, prepared, &request->error);
         if (err != DBOS_OK) {
             finish_with(session, execution, err);
             return false;
         }
-        dbos_plan_unref(request->statements[i].plan);
-        request->statements[i].plan = dbos_plan_ref(prepared->plan);
+        if (!request->statements[i].borrows_plan) {
+            dbos_plan_unref(request->statements[i].plan);
+        }
+        dbos_planned_unref(execution->pinned[i].planned);
+        pin_plan(execution, i, prepared);
     }
     request->error = (struct dbos_errinfo){0};
     request->outcome = DBOS_OK;
@@ -443,4 +497,5 @@ void dbos_session_done(struct dbos_session *session, struct dbos_request *reques
         session->is_held = false;
     }
     dbos_execution_unref(execution);
+    dbos_submitter_flush(session->options.submitter);
 }

@@ -100,6 +100,57 @@ static enum dbos_err make_plan(struct dbos_session *session, const struct dbos_p
     return err;
 }
 
+void dbos_planned_unref(struct dbos_planned *planned) {
+    if (planned != NULL && --planned->refs == 0) {
+        dbos_plan_unref(planned->plan);
+        dbos_give(planned->alloc, planned);
+    }
+}
+
+/* The plan is handed over, also on error. */
+static enum dbos_err set_plan(struct dbos_prepared *prepared, struct dbos_plan *plan,
+                              struct dbos_errinfo *info) {
+    struct dbos_planned *planned = dbos_take(prepared->alloc, sizeof *planned);
+    if (planned == NULL) {
+        dbos_plan_unref(plan);
+        return no_memory(info);
+    }
+    *planned = (struct dbos_planned){.alloc = prepared->alloc, .refs = 1, .plan = plan};
+    dbos_planned_unref(prepared->planned);
+    prepared->planned = planned;
+    prepared->plan = plan;
+    return DBOS_OK;
+}
+
+static uint8_t integer_bytes(enum dbos_type type) {
+    return type == DBOS_TYPE_INT8 ? 8 : type == DBOS_TYPE_INT4 ? 4 : type == DBOS_TYPE_INT2 ? 2 : 0;
+}
+
+/* Which parameters need no conversion. Another plan of the same statement wants the same types. */
+static enum dbos_err note_integers(struct dbos_prepared *prepared, struct dbos_errinfo *info) {
+    uint32_t count = dbos_prepared_parameters(prepared);
+    prepared->integer_bytes = dbos_arena_take_zero(&prepared->arena, count);
+    if (prepared->integer_bytes == NULL) {
+        return no_memory(info);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        enum dbos_type type = dbos_prepared_parameter_type(prepared, i);
+        bool is_same = dbos_type_of_oid(dbos_prepared_parameter_oid(prepared, i)) == type;
+        prepared->integer_bytes[i] = is_same ? integer_bytes(type) : 0;
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err plan_first(struct dbos_session *session, struct dbos_prepared *prepared,
+                                struct dbos_errinfo *info) {
+    struct dbos_plan *plan = NULL;
+    enum dbos_err err = make_plan(session, prepared, &plan, info);
+    if (err == DBOS_OK) {
+        err = set_plan(prepared, plan, info);
+    }
+    return err == DBOS_OK ? note_integers(prepared, info) : err;
+}
+
 enum dbos_err dbos_prepared_of(struct dbos_session *session, const struct dbos_prepare *prepare,
                                struct dbos_script *script, uint32_t statement,
                                struct dbos_prepared **out, struct dbos_errinfo *info) {
@@ -120,7 +171,7 @@ enum dbos_err dbos_prepared_of(struct dbos_session *session, const struct dbos_p
     if (err == DBOS_OK && prepared->kind == DBOS_STATEMENT_ARCHIVE) {
         prepared->archive_parameters = archive_parameters(prepared);
     } else if (err == DBOS_OK && !dbos_statement_is_local(prepared->kind)) {
-        err = make_plan(session, prepared, &prepared->plan, info);
+        err = plan_first(session, prepared, info);
     }
     if (err != DBOS_OK) {
         dbos_prepared_unref(prepared);
@@ -150,9 +201,7 @@ void dbos_prepared_unref(struct dbos_prepared *prepared) {
     if (prepared == NULL || --prepared->refs != 0) {
         return;
     }
-    if (prepared->plan != NULL) {
-        dbos_plan_unref(prepared->plan);
-    }
+    dbos_planned_unref(prepared->planned);
     if (prepared->script != NULL) {
         dbos_script_close(prepared->script);
     }
@@ -206,9 +255,7 @@ enum dbos_err dbos_prepared_refresh(struct dbos_session *session, struct dbos_pr
         dbos_plan_unref(plan);
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED, "cached plan must not change result type");
     }
-    dbos_plan_unref(prepared->plan);
-    prepared->plan = plan;
-    return DBOS_OK;
+    return set_plan(prepared, plan, info);
 }
 
 /* -- parameters ---------------------------------------------------------------------------------
@@ -372,19 +419,34 @@ enum dbos_err dbos_prepared_check_counts(const struct dbos_prepared *prepared,
     return DBOS_OK;
 }
 
-static enum dbos_err take_formats(const struct dbos_wire_bind *bind, struct dbos_arena *arena,
-                                  struct dbos_portal *portal, struct dbos_errinfo *info) {
-    uint32_t count = bind->result_format_count;
-    int16_t *formats = dbos_arena_take(arena, (count + 1) * sizeof *formats);
-    if (formats == NULL) {
-        return no_memory(info);
+/* One integer as the client sends it: see integer_bytes(). */
+static struct dbos_datum load_integer(const uint8_t *at, uint8_t size_bytes) {
+    if (size_bytes == 8) {
+        return dbos_datum_int(DBOS_TYPE_INT8, (int64_t)__builtin_bswap64(dbos_load_u64(at)));
     }
-    for (uint32_t i = 0; i < count; i++) {
-        formats[i] = dbos_wire_format(bind->result_formats, bind->result_format_count, i);
+    if (size_bytes == 4) {
+        return dbos_datum_int(DBOS_TYPE_INT4, (int32_t)__builtin_bswap32(dbos_load_u32(at)));
     }
-    portal->formats = formats;
-    portal->format_count = count;
-    return DBOS_OK;
+    return dbos_datum_int(DBOS_TYPE_INT2, (int16_t)__builtin_bswap16(dbos_load_u16(at)));
+}
+
+/* Room for so many parameters and formats, for the first portal of a request in it. */
+static enum dbos_err take_room(const struct dbos_wire_bind *bind, struct dbos_execution *execution,
+                               struct dbos_datum **out_datums, int16_t **out_formats,
+                               struct dbos_errinfo *info) {
+    struct dbos_request *request = &execution->request;
+    uint32_t format_count = bind->result_format_count;
+    bool is_few = !execution->has_few && bind->parameter_count <= DBOS_REQUEST_FEW &&
+                  format_count <= DBOS_REQUEST_FEW;
+    if (is_few) {
+        execution->has_few = true;
+        *out_datums = request->few_parameters;
+        *out_formats = request->few_formats;
+        return DBOS_OK;
+    }
+    *out_datums = dbos_arena_take(&request->arena, bind->parameter_count * sizeof **out_datums);
+    *out_formats = dbos_arena_take(&request->arena, format_count * sizeof **out_formats);
+    return *out_datums == NULL || *out_formats == NULL ? no_memory(info) : DBOS_OK;
 }
 
 enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
@@ -394,31 +456,51 @@ enum dbos_err dbos_prepared_bind(const struct dbos_prepared *prepared,
     struct dbos_arena *arena = &execution->request.arena;
     uint32_t count = bind->parameter_count;
     bool is_archive = prepared->kind == DBOS_STATEMENT_ARCHIVE;
-    enum dbos_err err = take_formats(bind, arena, portal, info);
-    struct dbos_datum *datums = NULL;
     const char **texts = NULL;
-    if (err == DBOS_OK && count != 0) {
-        datums = dbos_arena_take_zero(arena, count * sizeof *datums);
-        texts = is_archive ? dbos_arena_take_zero(arena, count * sizeof(*texts)) : NULL;
-        err = datums == NULL || (is_archive && texts == NULL) ? no_memory(info) : DBOS_OK;
+    struct dbos_datum *datums = NULL;
+    int16_t *formats = NULL;
+    enum dbos_err err = take_room(bind, execution, &datums, &formats, info);
+    if (err == DBOS_OK && is_archive) {
+        memset(datums, 0, count * sizeof *datums);
+        texts = dbos_arena_take_zero(arena, count * sizeof(*texts));
+        err = texts == NULL ? no_memory(info) : DBOS_OK;
     }
     struct dbos_bytes values = bind->values;
     for (uint32_t i = 0; err == DBOS_OK && i < count; i++) {
         bool is_null = false;
         struct dbos_bytes value = dbos_wire_next_value(&values, &is_null);
         int16_t format = dbos_wire_format(bind->formats, bind->format_count, i);
+        uint8_t integer = prepared->integer_bytes == NULL ? 0 : prepared->integer_bytes[i];
         if (is_null) {
             datums[i] = dbos_datum_null(dbos_prepared_parameter_type(prepared, i));
+        } else if (format == 1 && integer != 0 && value.size_bytes == integer) {
+            datums[i] = load_integer(value.data, integer);
         } else if (is_archive) {
             err = decode_text(prepared, i, format, value, arena, &texts[i], info);
         } else {
             err = decode(prepared, i, format, value, arena, &datums[i], info);
         }
     }
+    for (uint32_t i = 0; err == DBOS_OK && i < bind->result_format_count; i++) {
+        formats[i] = dbos_wire_format(bind->result_formats, bind->result_format_count, i);
+    }
+    portal->formats = formats;
+    portal->format_count = bind->result_format_count;
     portal->parameters = datums;
     portal->archive_parameters = texts;
     portal->parameter_count = count;
     return err;
+}
+
+void dbos_prepared_describe(const struct dbos_prepared *prepared, const int16_t *formats,
+                            uint32_t format_count, struct dbos_buf *out) {
+    const struct dbos_result_column *columns = NULL;
+    uint32_t count = dbos_plan_columns(prepared->plan, &columns);
+    if (count == 0) {
+        dbos_wire_put_no_data(out);
+    } else {
+        dbos_wire_put_row_description(out, columns, count, formats, format_count);
+    }
 }
 
 /* -- SET, SHOW ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 /* Units: what the client gets, in the order of its messages. */
 #include <stdio.h>
 
+#include "engine/reply.h"
 #include "engine/session_internal.h"
 
 enum { KEPT_BYTES_MAX = 8192, SWAP_BYTES_MIN = 32768 };
@@ -21,6 +22,7 @@ static struct dbos_unit *take_unit(struct dbos_session *session) {
     unit->next = NULL;
     unit->execution = NULL;
     unit->is_sync = false;
+    unit->is_call = false;
     unit->is_begun = false;
     unit->gate_position = 0;
     unit->run_start = 0;
@@ -30,8 +32,12 @@ static struct dbos_unit *take_unit(struct dbos_session *session) {
 
 static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
     struct dbos_session_pool *pool = session->options.pool;
+    bool is_own = unit->is_call; /* it lies in the execution */
     if (unit->execution != NULL) {
         dbos_execution_unref(unit->execution);
+    }
+    if (is_own) {
+        return;
     }
     if (unit->bytes.capacity_bytes > KEPT_BYTES_MAX) {
         dbos_buf_fini(&unit->bytes);
@@ -48,13 +54,8 @@ static void give_unit(struct dbos_session *session, struct dbos_unit *unit) {
     pool->unit_count++;
 }
 
-/* Behind all others. Without memory for it the conversation can not go on. */
-static struct dbos_unit *append_unit(struct dbos_session *session) {
-    struct dbos_unit *unit = take_unit(session);
-    if (unit == NULL) {
-        session->state = DBOS_SESSION_OVER;
-        return NULL;
-    }
+/* Behind all others. */
+static void link_unit(struct dbos_session *session, struct dbos_unit *unit) {
     if (session->last == NULL) {
         session->first = unit;
     } else {
@@ -62,6 +63,16 @@ static struct dbos_unit *append_unit(struct dbos_session *session) {
     }
     session->last = unit;
     session->unit_count++;
+}
+
+/* Without memory for it the conversation can not go on. */
+static struct dbos_unit *append_unit(struct dbos_session *session) {
+    struct dbos_unit *unit = take_unit(session);
+    if (unit == NULL) {
+        session->state = DBOS_SESSION_OVER;
+        return NULL;
+    }
+    link_unit(session, unit);
     return unit;
 }
 
@@ -108,6 +119,22 @@ void dbos_session_put_result(struct dbos_session *session, struct dbos_execution
     unit->rows_max = rows_max;
 }
 
+void dbos_session_put_call(struct dbos_session *session, struct dbos_execution *execution) {
+    struct dbos_unit *unit = &execution->unit;
+    unit->next = NULL;
+    unit->execution = execution;
+    unit->statement = 0;
+    unit->rows_max = 0;
+    unit->is_sync = true;
+    unit->is_call = true;
+    unit->is_begun = false;
+    unit->run_start = 0;
+    unit->run_end = 0;
+    unit->gate_position = session->gate_position;
+    execution->refs++;
+    link_unit(session, unit);
+}
+
 void dbos_session_put_boundary(struct dbos_session *session) {
     struct dbos_unit *unit = append_unit(session);
     if (unit != NULL) {
@@ -126,6 +153,9 @@ void dbos_session_put_ready(struct dbos_session *session) {
 void dbos_execution_split(struct dbos_execution *execution) {
     const struct dbos_buf *reply = &execution->request.reply;
     uint32_t count = execution->request.statement_count;
+    if (execution->unit.is_call) {
+        return;
+    }
     if (execution->request.outcome != DBOS_OK || count <= 1) {
         execution->cursors[0] = 0;
         execution->ends[0] = reply->size_bytes;
@@ -250,6 +280,7 @@ static void measure(struct dbos_session *session, struct dbos_request *request) 
     }
 }
 
+
 static bool may_leave(const struct dbos_execution *execution, uint64_t durable) {
     return execution->is_done && execution->request.gate_position <= durable;
 }
@@ -260,22 +291,45 @@ static void put_bytes(struct dbos_unit *unit, struct dbos_buf *out) {
     dbos_buf_reset(&unit->bytes);
 }
 
+/* A call's replies: all at once, unless that is much. After an error of what came before it, its
+ * Sync alone is answered. */
+static void put_call(struct dbos_session *session, struct dbos_unit *unit, struct dbos_buf *out) {
+    const struct dbos_buf *reply = &unit->execution->request.reply;
+    if (session->is_dropping) {
+        dbos_wire_put_ready(out);
+        dbos_buf_reset(&unit->bytes);
+    } else if (reply->size_bytes <= DBOS_REPLY_SMALL_BYTES_MAX) {
+        out->failed = out->failed || unit->bytes.failed || reply->failed;
+        dbos_wire_put_call(out, &unit->bytes, reply);
+        dbos_buf_reset(&unit->bytes);
+    } else {
+        out->failed = out->failed || reply->failed;
+        dbos_wire_put_bind_complete(out);
+        put_bytes(unit, out);
+        put_run(unit, out, 0, reply->size_bytes, false);
+        dbos_wire_put_ready(&unit->bytes);
+    }
+    session->is_dropping = false;
+    measure(session, &unit->execution->request);
+}
+
 /* The bytes of the first unit, and which part of a reply follows. False: it must wait. */
 static bool begin_unit(struct dbos_session *session, uint64_t durable, struct dbos_buf *out) {
     struct dbos_unit *unit = session->first;
-    session->is_dropping = false;
-    if (unit->gate_position > durable) {
-        return false;
-    }
     struct dbos_execution *execution = unit->execution;
     bool has_result = execution != NULL && !execution->is_discarded;
+    session->is_dropping = session->is_dropping && unit->is_call;
     /* What is ready ahead of a result leaves with it: a Flush or Sync, which the client needs to
      * count on any of it, ends the transaction anyway, and a send of its own is dear. */
-    if (has_result && !may_leave(execution, durable)) {
+    if (unit->gate_position > durable || (has_result && !may_leave(execution, durable))) {
         return false;
     }
-    put_bytes(unit, out);
-    if (has_result) {
+    if (unit->is_call) {
+        put_call(session, unit, out);
+    } else {
+        put_bytes(unit, out);
+    }
+    if (has_result && !unit->is_call) {
         out->failed = out->failed || execution->request.reply.failed;
         put_part(session, unit, out);
         measure(session, &execution->request);

@@ -16,6 +16,7 @@
 
 struct dbos_submitter {
     struct dbos_engine *engine;
+    struct dbos_request_chain chain;
     uint32_t runs_left; /* requests that may still be run here, until it rests */
     bool holds_log;     /* something was: the log thread is not woken for it */
 };
@@ -27,6 +28,10 @@ void dbos_submitter_rests(struct dbos_submitter *submitter);
 /* dbos_engine_submit(), or run it now: then on_done() is called before this returns. Only for one
  * that is behind nothing else, or behind what was submitted to the same partition. */
 void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request *request);
+/* The same, but several may go together: not before dbos_submitter_flush(). One locked push and one
+ * look whether the partition sleeps are for all of them. */
+void dbos_submitter_queue(struct dbos_submitter *submitter, struct dbos_request *request);
+void dbos_submitter_flush(struct dbos_submitter *submitter);
 
 /* What was run here goes to the log; before resting. `is_alone`: nobody else waits for this thread,
  * which may write and sync itself. True: it may have, look at dbos_engine_durable(). */

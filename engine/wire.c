@@ -227,20 +227,6 @@ enum dbos_err dbos_wire_get_bind(struct dbos_bytes body, struct dbos_wire_bind *
     return DBOS_OK;
 }
 
-struct dbos_bytes dbos_wire_next_value(struct dbos_bytes *values, bool *out_is_null) {
-    struct dbos_reader reader = dbos_reader_of(values->data, values->size_bytes);
-    uint32_t size_bytes = dbos_get_be32(&reader);
-    struct dbos_bytes value = {0};
-    *out_is_null = size_bytes == UINT32_MAX;
-    if (!*out_is_null) {
-        value.data = dbos_get(&reader, size_bytes);
-        value.size_bytes = value.data == NULL ? 0 : size_bytes;
-    }
-    DBOS_CHECK(!reader.failed);
-    *values = (struct dbos_bytes){.data = reader.next, .size_bytes = dbos_reader_left(&reader)};
-    return value;
-}
-
 int16_t dbos_wire_format(const uint8_t *formats, uint16_t count, uint32_t i) {
     if (count == 0) {
         return 0;
@@ -269,6 +255,75 @@ enum dbos_err dbos_wire_get_execute(struct dbos_bytes body, struct dbos_wire_exe
         out->rows_max = 0; /* negative: all, as in PostgreSQL */
     }
     return finish(&reader, out->portal, NULL, info);
+}
+
+static uint32_t be32(const uint8_t *at) { return __builtin_bswap32(dbos_load_u32(at)); }
+static uint16_t be16(const uint8_t *at) { return __builtin_bswap16(dbos_load_u16(at)); }
+
+/* The part of Bind behind the names, which must end at `end`. */
+static bool get_call_values(const uint8_t *at, const uint8_t *end, struct dbos_wire_bind *out) {
+    if (end - at < 2) {
+        return false;
+    }
+    out->format_count = be16(at);
+    out->formats = at + 2;
+    if ((size_t)(end - out->formats) < 2 * (size_t)out->format_count + 2) {
+        return false;
+    }
+    at = out->formats + 2 * (size_t)out->format_count;
+    out->parameter_count = be16(at);
+    at += 2;
+    out->values.data = at;
+    for (uint32_t i = 0; i < out->parameter_count; i++) {
+        if (end - at < 4) {
+            return false;
+        }
+        uint32_t size_bytes = be32(at);
+        at += 4;
+        if (size_bytes != UINT32_MAX && size_bytes > (size_t)(end - at)) {
+            return false;
+        }
+        at += size_bytes == UINT32_MAX ? 0 : size_bytes;
+    }
+    out->values.size_bytes = (size_t)(at - out->values.data);
+    if (end - at < 2) {
+        return false;
+    }
+    out->result_format_count = be16(at);
+    out->result_formats = at + 2;
+    return (size_t)(end - out->result_formats) == 2 * (size_t)out->result_format_count &&
+           (out->format_count <= 1 || out->format_count == out->parameter_count) &&
+           formats_are_known(out->formats, out->format_count) &&
+           formats_are_known(out->result_formats, out->result_format_count);
+}
+
+bool dbos_wire_get_call(const void *data, size_t size_bytes, struct dbos_wire_call *out) {
+    static const uint8_t describe[] = {'D', 0, 0, 0, 6, 'P', 0};
+    static const uint8_t execute_sync[] = {'E', 0, 0, 0, 9, 0, 0, 0, 0, 0, 'S', 0, 0, 0, 4};
+    enum { HEAD_BYTES = 5, BIND_BYTES_MIN = 12 };
+    const uint8_t *at = data;
+    if (size_bytes < HEAD_BYTES + BIND_BYTES_MIN + sizeof execute_sync || at[0] != 'B') {
+        return false;
+    }
+    uint32_t length = be32(at + 1);
+    size_t left_bytes = size_bytes - 1 - sizeof execute_sync;
+    if (length < BIND_BYTES_MIN || length > left_bytes || length > DBOS_WIRE_MESSAGE_BYTES_MAX ||
+        at[HEAD_BYTES] != 0) {
+        return false;
+    }
+    const uint8_t *end = at + 1 + length;
+    const uint8_t *statement = at + HEAD_BYTES + 1;
+    const uint8_t *name_end = memchr(statement, 0, (size_t)(end - statement));
+    if (name_end == NULL || !get_call_values(name_end + 1, end, &out->bind)) {
+        return false;
+    }
+    out->bind.portal = (const char *)at + HEAD_BYTES;
+    out->bind.statement = (const char *)statement;
+    left_bytes -= length;
+    out->describes = left_bytes >= sizeof describe && memcmp(end, describe, sizeof describe) == 0;
+    end += out->describes ? sizeof describe : 0;
+    out->size_bytes = (size_t)(end - at) + sizeof execute_sync;
+    return memcmp(end, execute_sync, sizeof execute_sync) == 0;
 }
 
 /* -- encoding -----------------------------------------------------------------------------------
@@ -302,8 +357,39 @@ static int16_t format_of(const int16_t *formats, uint32_t format_count, uint32_t
     return format_count == 0 ? 0 : format_count == 1 ? formats[0] : formats[i];
 }
 
+/* Integers in binary, which is what procedures return and drivers ask for: their size; else 0. */
+static uint32_t plain_bytes(const struct dbos_datum *datum, int16_t format) {
+    if (format != 1 || datum->is_null) {
+        return 0;
+    }
+    enum dbos_type type = (enum dbos_type)datum->type;
+    return type == DBOS_TYPE_INT8 ? 8 : type == DBOS_TYPE_INT4 ? 4 : type == DBOS_TYPE_INT2 ? 2 : 0;
+}
+
+/* A row of one such integer, without a look at the buffer for each part. */
+static void put_plain_row(struct dbos_buf *out, const struct dbos_datum *datum,
+                          uint32_t size_bytes) {
+    enum { HEAD_BYTES = 11 };
+    uint8_t *to = dbos_buf_reserve(out, HEAD_BYTES + 8);
+    if (to == NULL) {
+        return;
+    }
+    uint64_t value = __builtin_bswap64((uint64_t)datum->integer << (64 - 8 * size_bytes));
+    to[0] = 'D';
+    dbos_store_u32(to + 1, __builtin_bswap32(HEAD_BYTES - 1 + size_bytes));
+    dbos_store_u16(to + 5, __builtin_bswap16(1));
+    dbos_store_u32(to + 7, __builtin_bswap32(size_bytes));
+    dbos_store_u64(to + HEAD_BYTES, value);
+    out->size_bytes += HEAD_BYTES + size_bytes;
+}
+
 void dbos_wire_put_row(struct dbos_buf *out, const struct dbos_datum *datums, uint32_t count,
                        const int16_t *formats, uint32_t format_count) {
+    uint32_t plain = count == 1 ? plain_bytes(datums, format_of(formats, format_count, 0)) : 0;
+    if (plain != 0) {
+        put_plain_row(out, datums, plain);
+        return;
+    }
     size_t start = begin_message(out, 'D');
     dbos_buf_put_be16(out, (uint16_t)count);
     for (uint32_t i = 0; i < count; i++) {
@@ -348,9 +434,14 @@ void dbos_wire_put_row_description(struct dbos_buf *out, const struct dbos_resul
 }
 
 void dbos_wire_put_complete(struct dbos_buf *out, const char *tag) {
-    size_t start = begin_message(out, 'C');
-    put_string(out, tag);
-    finish_message(out, start);
+    size_t tag_bytes = strlen(tag) + 1;
+    uint8_t *to = dbos_buf_reserve(out, 5 + tag_bytes);
+    if (to != NULL) {
+        to[0] = 'C';
+        dbos_store_u32(to + 1, __builtin_bswap32((uint32_t)tag_bytes + 4));
+        memcpy(to + 5, tag, tag_bytes);
+        out->size_bytes += 5 + tag_bytes;
+    }
 }
 
 /* One field of an error. Messages are cut to a fixed size and quote what users sent: what is not
@@ -430,6 +521,29 @@ void dbos_wire_put_key(struct dbos_buf *out, uint32_t process, uint32_t key) {
     dbos_buf_put_be32(out, process);
     dbos_buf_put_be32(out, key);
     finish_message(out, start);
+}
+
+void dbos_wire_put_call(struct dbos_buf *out, const struct dbos_buf *description,
+                        const struct dbos_buf *reply) {
+    static const uint8_t bound[] = {'2', 0, 0, 0, 4};
+    static const uint8_t ready[] = {'Z', 0, 0, 0, 5, 'I'};
+    size_t size_bytes = sizeof bound + description->size_bytes + reply->size_bytes + sizeof ready;
+    uint8_t *to = dbos_buf_reserve(out, size_bytes);
+    if (to == NULL) {
+        return;
+    }
+    memcpy(to, bound, sizeof bound);
+    to += sizeof bound;
+    if (description->size_bytes != 0) {
+        memcpy(to, description->data, description->size_bytes);
+        to += description->size_bytes;
+    }
+    if (reply->size_bytes != 0) {
+        memcpy(to, reply->data, reply->size_bytes);
+        to += reply->size_bytes;
+    }
+    memcpy(to, ready, sizeof ready);
+    out->size_bytes += size_bytes;
 }
 
 void dbos_wire_put_ready(struct dbos_buf *out) {

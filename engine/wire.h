@@ -86,7 +86,17 @@ struct dbos_wire_bind {
 enum dbos_err dbos_wire_get_bind(struct dbos_bytes body, struct dbos_wire_bind *out,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 /* One parameter; *out_is_null. `values` was checked by get_bind. */
-struct dbos_bytes dbos_wire_next_value(struct dbos_bytes *values, bool *out_is_null);
+static inline struct dbos_bytes dbos_wire_next_value(struct dbos_bytes *values, bool *out_is_null) {
+    DBOS_CHECK(values->size_bytes >= 4);
+    uint32_t size_bytes = __builtin_bswap32(dbos_load_u32(values->data));
+    *out_is_null = size_bytes == UINT32_MAX;
+    size_bytes = *out_is_null ? 0 : size_bytes;
+    struct dbos_bytes value = {.data = values->data + 4, .size_bytes = size_bytes};
+    DBOS_CHECK(size_bytes <= values->size_bytes - 4);
+    values->data += 4 + (size_t)size_bytes;
+    values->size_bytes -= 4 + (size_t)size_bytes;
+    return value;
+}
 /* The format of item i in a list of 0, 1 or n formats. */
 int16_t dbos_wire_format(const uint8_t *formats, uint16_t count, uint32_t i);
 
@@ -105,6 +115,16 @@ struct dbos_wire_execute {
 enum dbos_err dbos_wire_get_execute(struct dbos_bytes body, struct dbos_wire_execute *out,
                                     struct dbos_errinfo *info) DBOS_MUST_USE;
 
+/* Bind, perhaps Describe, Execute of all rows and Sync, all of the unnamed portal. */
+struct dbos_wire_call {
+    struct dbos_wire_bind bind; /* whether the statement's name is text, was not looked at */
+    bool describes;
+    size_t size_bytes; /* of these messages */
+};
+/* True: `data` begins with such a sequence, whole and without a mistake. False: it may be anything
+ * else. */
+bool dbos_wire_get_call(const void *data, size_t size_bytes, struct dbos_wire_call *out);
+
 static inline uint32_t dbos_wire_be32_at(const uint8_t *list, uint32_t i) {
     return __builtin_bswap32(dbos_load_u32(list + (size_t)i * 4));
 }
@@ -112,6 +132,9 @@ static inline uint32_t dbos_wire_be32_at(const uint8_t *list, uint32_t i) {
 /* -- what clients get ---------------------------------------------------------------------------
  */
 
+/* BindComplete, what describes the rows (perhaps nothing), a reply, ReadyForQuery. */
+void dbos_wire_put_call(struct dbos_buf *out, const struct dbos_buf *description,
+                        const struct dbos_buf *reply);
 /* One DataRow. `formats` as in struct dbos_request_statement. */
 void dbos_wire_put_row(struct dbos_buf *out, const struct dbos_datum *datums, uint32_t count,
                        const int16_t *formats, uint32_t format_count);

@@ -78,6 +78,28 @@ static size_t decode(const struct dbos_wire_message *message) {
     }
 }
 
+/* What is taken for a call in one piece must be what the other decoders find, too. */
+static size_t decode_call(const uint8_t *data, size_t size_bytes) {
+    struct dbos_wire_call call;
+    struct dbos_wire_message message;
+    struct dbos_wire_bind bind;
+    size_t needed = 0;
+    if (!dbos_wire_get_call(data, size_bytes, &call)) {
+        return 0;
+    }
+    DBOS_CHECK(call.size_bytes <= size_bytes);
+    DBOS_CHECK(dbos_wire_next(data, size_bytes, &message, &needed) == DBOS_WIRE_WHOLE);
+    DBOS_CHECK(message.type == 'B' && message.size_bytes < call.size_bytes);
+    if (dbos_wire_get_bind(message.body, &bind, NULL) == DBOS_OK) { /* else its name is no text */
+        DBOS_CHECK(bind.statement == call.bind.statement);
+        DBOS_CHECK(bind.parameter_count == call.bind.parameter_count);
+        DBOS_CHECK(bind.values.data == call.bind.values.data);
+        DBOS_CHECK(bind.values.size_bytes == call.bind.values.size_bytes);
+        DBOS_CHECK(bind.result_format_count == call.bind.result_format_count);
+    }
+    return call.describes;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
     struct dbos_wire_message message;
     size_t needed = 0;
@@ -94,6 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
         }
         DBOS_CHECK(message.size_bytes <= size_bytes - at);
         seen += is_started ? decode(&message) : decode_startup(message.body);
+        seen += is_started ? decode_call(data + at, size_bytes - at) : 0;
         /* Encryption requests come before the start-up packet that counts. */
         is_started = is_started || message.size_bytes != 8;
         at += message.size_bytes;

@@ -42,6 +42,26 @@ Test(base_queue, one_thread_gets_what_it_pushed_in_order) {
     cr_expect_null(dbos_queue_pop(&queue));
 }
 
+Test(base_queue, several_are_pushed_at_once_and_the_next_one_can_be_seen) {
+    static struct item items[8];
+    struct dbos_queue queue;
+    dbos_queue_init(&queue, -1);
+    cr_expect_null(dbos_queue_ahead(&queue));
+    dbos_queue_push(&queue, &items[0].node);
+    for (int i = 1; i < 7; i++) {
+        atomic_store(&items[i].node.next, &items[i + 1].node);
+    }
+    dbos_queue_push_all(&queue, &items[1].node, &items[6].node);
+    dbos_queue_push(&queue, &items[7].node);
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(dbos_queue_pop(&queue), &items[i].node, "item %d", i);
+        struct dbos_queue_node *ahead = dbos_queue_ahead(&queue);
+        cr_expect_eq(ahead, i < 7 ? &items[i + 1].node : NULL, "behind item %d", i);
+    }
+    cr_expect_null(dbos_queue_pop(&queue));
+    cr_expect(dbos_queue_is_empty(&queue));
+}
+
 Test(base_queue, waiting_for_nothing_ends_after_the_timeout) {
     struct dbos_env *env = dbos_env_posix();
     struct dbos_queue queue;

@@ -63,9 +63,9 @@ Test(engine_meter, a_request_runs_until_the_next_one_starts_or_the_thread_rests)
     struct dbos_request script = {.kind = DBOS_REQUEST_SCRIPT, .arrived_ns = 40};
     struct dbos_request task = {.kind = DBOS_REQUEST_TASK, .outcome = DBOS_ERR_TASK_FAILED};
     clock_init(&clock);
-    dbos_meter_submitted(meter);
-    dbos_meter_submitted(meter);
-    dbos_meter_submitted(meter);
+    dbos_meter_submitted(meter, 1);
+    dbos_meter_submitted(meter, 1);
+    dbos_meter_submitted(meter, 1);
     dbos_meter_note(meter, &script, 100, 0);
     dbos_meter_note(meter, &task, 350, 0);
     clock.now_ns = 1350;
@@ -127,7 +127,7 @@ Test(engine_meter, a_request_whose_end_is_known_has_ended) {
     dbos_meter_each(meter, find, &found);
     cr_expect_eq(run_of(found.meter)->count, 2);
     cr_expect_eq(run_of(found.meter)->sum, 60);
-    dbos_meter_submitted(meter);
+    dbos_meter_submitted(meter, 1);
     dbos_meter_gave_up(meter);
     cr_expect_eq(meter->submitted, 0);
     close_meter(meter, &alloc);

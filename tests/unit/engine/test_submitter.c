@@ -238,3 +238,53 @@ Test(engine_submitter, does_not_wait_for_room_in_the_log) {
     test_step_release(&step);
     test_engine_close(&scene.t);
 }
+
+enum { ROW = 40, SLOW = 20 };
+
+static struct {
+    struct test_step *steps[ROW]; /* in the order of their ends */
+    bool is_followed[ROW];
+    int count;
+} row_of_test;
+
+static void note_row(struct dbos_request *request) {
+    struct test_step *step = request->owner;
+    row_of_test.is_followed[row_of_test.count] = request->is_followed;
+    row_of_test.steps[row_of_test.count++] = step;
+    (void)sem_post(step->done);
+}
+
+/* Goal: what is handed over together runs in its order; one that is not the last of a row of short
+ * ones says so, a row is not long, and neither its last one nor one before a slow one does. */
+Test(engine_submitter, of_a_row_of_short_requests_the_last_one_wakes) {
+    static struct test_step steps[ROW];
+    struct scene scene;
+    open_scene(&scene, one_partition);
+    for (int i = 0; i < ROW; i++) {
+        make_step(&scene, &steps[i], "UPDATE t SET n = n + 1 WHERE k = 1");
+        steps[i].request.on_done = note_row;
+        if (i != SLOW) {
+            seem_quick(&steps[i]);
+        }
+    }
+    for (int i = 0; i < ROW; i++) { /* not at work: it runs nothing itself */
+        dbos_submitter_queue(&scene.submitter, &steps[i].request);
+    }
+    dbos_submitter_flush(&scene.submitter);
+    test_wait_for(&scene.done, ROW);
+    int followed = 0;
+    int in_a_row = 0;
+    for (int i = 0; i < ROW; i++) {
+        cr_expect_eq(row_of_test.steps[i], &steps[i], "order at %d", i);
+        in_a_row = row_of_test.is_followed[i] ? in_a_row + 1 : 0;
+        followed += row_of_test.is_followed[i];
+        cr_expect_leq(in_a_row, 16, "at %d", i);
+    }
+    cr_expect_geq(followed, 10, "the first ones lay there together");
+    cr_expect_not(row_of_test.is_followed[SLOW - 1]);
+    cr_expect_not(row_of_test.is_followed[ROW - 1]);
+    for (int i = 0; i < ROW; i++) {
+        test_step_release(&steps[i]);
+    }
+    test_engine_close(&scene.t);
+}

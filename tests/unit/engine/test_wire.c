@@ -130,6 +130,88 @@ Test(engine_wire, a_body_that_is_cut_anywhere_is_a_protocol_error) {
     close_guard(&guard);
 }
 
+/* Bind of two parameters, Describe, Execute, Sync. */
+static const char call[] =
+    "B\0\0\0\x1d\0s\0\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x2a\xff\xff\xff\xff\0\x01\0\x01"
+    "D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+enum { CALL_BYTES = sizeof call - 1 };
+
+Test(engine_wire, a_call_that_is_cut_anywhere_is_none) {
+    struct guard guard;
+    struct dbos_wire_call got;
+    open_guard(&guard);
+    for (size_t cut = 0; cut < CALL_BYTES; cut++) {
+        const uint8_t *at = place(&guard, call, cut);
+        cr_expect_not(dbos_wire_get_call(at, cut, &got), "cut at %zu", cut);
+    }
+    const uint8_t *at = place(&guard, call, CALL_BYTES);
+    cr_assert(dbos_wire_get_call(at, CALL_BYTES, &got));
+    cr_expect_eq(got.size_bytes, CALL_BYTES);
+    cr_expect(got.describes);
+    cr_expect_str_eq(got.bind.statement, "s");
+    cr_expect_eq(got.bind.parameter_count, 2);
+    bool is_null = false;
+    struct dbos_bytes value = dbos_wire_next_value(&got.bind.values, &is_null);
+    cr_expect(!is_null && value.size_bytes == 4 && value.data[3] == 0x2a);
+    (void)dbos_wire_next_value(&got.bind.values, &is_null);
+    cr_expect(is_null && got.bind.values.size_bytes == 0);
+    close_guard(&guard);
+}
+
+/* The Bind in it is cut, and its length says that this is all. */
+Test(engine_wire, a_call_whose_bind_is_cut_anywhere_is_none) {
+    enum { BIND_BYTES = 30 };
+    struct guard guard;
+    struct dbos_wire_call got;
+    open_guard(&guard);
+    for (size_t cut = 5; cut < BIND_BYTES; cut++) {
+        uint8_t shorter[CALL_BYTES];
+        memcpy(shorter, call, cut);
+        memcpy(shorter + cut, call + BIND_BYTES, CALL_BYTES - BIND_BYTES);
+        shorter[4] = (uint8_t)(cut - 1);
+        size_t size_bytes = cut + CALL_BYTES - BIND_BYTES;
+        const uint8_t *at = place(&guard, shorter, size_bytes);
+        cr_expect_not(dbos_wire_get_call(at, size_bytes, &got), "cut at %zu", cut);
+    }
+    close_guard(&guard);
+}
+
+/* What is taken for a call must be one for the other decoders, too. */
+static void expect_messages(const uint8_t *at, const struct dbos_wire_call *got) {
+    size_t used = 0;
+    while (used < got->size_bytes) {
+        struct dbos_wire_message message;
+        struct dbos_errinfo info = {0};
+        size_t needed = 0;
+        cr_assert_eq(dbos_wire_next(at + used, got->size_bytes - used, &message, &needed),
+                     DBOS_WIRE_WHOLE);
+        if (message.type != 'S') {
+            cr_assert_eq(decode(&message, &info), DBOS_OK, "%s", info.message);
+        }
+        used += message.size_bytes;
+    }
+}
+
+Test(engine_wire, a_call_with_any_bit_changed_is_none_or_a_sound_one) {
+    struct guard guard;
+    struct dbos_wire_call got;
+    uint32_t sound = 0;
+    open_guard(&guard);
+    for (size_t bit = 0; bit < (size_t)8 * CALL_BYTES; bit++) {
+        uint8_t changed[CALL_BYTES];
+        memcpy(changed, call, CALL_BYTES);
+        changed[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        bool is_name = bit / 8 == 6; /* whether that is text is not looked at */
+        const uint8_t *at = place(&guard, changed, CALL_BYTES);
+        if (dbos_wire_get_call(at, CALL_BYTES, &got) && !is_name) {
+            expect_messages(at, &got);
+            sound++;
+        }
+    }
+    cr_expect_gt(sound, 8 * 4, "the value may be anything");
+    close_guard(&guard);
+}
+
 Test(engine_wire, lengths_that_can_not_be_lose_the_stream_before_anything_is_allocated) {
     static const struct {
         bool is_startup;
@@ -220,6 +302,36 @@ Test(engine_wire, a_row_has_each_column_in_its_own_format) {
     dbos_buf_reset(&out);
     dbos_wire_put_row(&out, row, 3, all, 1);
     expect_bytes(&out, "D\0\0\0\x17\0\x03\0\0\0\x04\0\0\x01\x02\xff\xff\xff\xff\0\0\0\x01\x01", 24);
+    dbos_buf_fini(&out);
+    dbos_alloc_fini(&alloc);
+}
+
+Test(engine_wire, an_integer_alone_is_sent_in_its_own_width) {
+    static const struct {
+        enum dbos_type type;
+        int64_t value;
+        const char *bytes;
+        size_t size_bytes;
+    } cases[] = {
+        {DBOS_TYPE_INT2, -2, "D\0\0\0\x0c\0\x01\0\0\0\x02\xff\xfe", 13},
+        {DBOS_TYPE_INT4, -258, "D\0\0\0\x0e\0\x01\0\0\0\x04\xff\xff\xfe\xfe", 15},
+        {DBOS_TYPE_INT8, INT64_MIN + 1, "D\0\0\0\x12\0\x01\0\0\0\x08\x80\0\0\0\0\0\0\x01", 19},
+    };
+    struct dbos_alloc alloc;
+    struct dbos_buf out;
+    const int16_t binary[] = {1};
+    dbos_alloc_init(&alloc, "test", 0);
+    dbos_buf_init(&out, &alloc);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct dbos_datum datum = dbos_datum_int(cases[i].type, cases[i].value);
+        dbos_buf_reset(&out);
+        dbos_wire_put_row(&out, &datum, 1, binary, 1);
+        expect_bytes(&out, cases[i].bytes, cases[i].size_bytes);
+    }
+    struct dbos_datum null = dbos_datum_null(DBOS_TYPE_INT4);
+    dbos_buf_reset(&out);
+    dbos_wire_put_row(&out, &null, 1, binary, 1);
+    expect_bytes(&out, "D\0\0\0\x0a\0\x01\xff\xff\xff\xff", 11);
     dbos_buf_fini(&out);
     dbos_alloc_fini(&alloc);
 }
