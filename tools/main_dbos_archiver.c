@@ -10,6 +10,7 @@
  * be cancelled while it runs. Of two threads the reader alone keeps its scheduling class: it waits
  * for nothing that a patient thread holds without lifting that one's class first. */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -425,6 +426,13 @@ static int serve(struct program *program, const char *data_dir) {
     return 0;
 }
 
+/* Each export takes the same buffers again: who gives them back to the kernel gets them back page
+ * by page, zeroed. */
+static void tune_heap(void) {
+    (void)mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+    (void)mallopt(M_TRIM_THRESHOLD, 256 * 1024 * 1024);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2 || argv[1][0] == '-') {
         (void)fprintf(stderr, "usage: dbos-archiver DATA_DIR\n"
@@ -435,6 +443,7 @@ int main(int argc, char **argv) {
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGINT, SIG_IGN); /* Ctrl-C goes to the whole group; dbosd closes the socket */
     (void)prctl(PR_SET_NAME, "dbos-archiver");
+    tune_heap();
     archiver_pace_init(&program.pace);
     (void)pthread_mutex_init(&program.sending, NULL);
     dbos_alloc_init(&program.alloc, "archiver", 0);
