@@ -501,7 +501,7 @@ static void insert_one(struct rows_bench *bench, uint64_t i) {
         commit(bench);
         return;
     }
-    dbos_table_expect(bench->table, datums);
+    dbos_table_expect_row(bench->table, dbos_slot_of(&datums[0]), datums);
     err = dbos_row_make(dbos_table_alloc(bench->table), NULL, bench->def, datums, &row, info);
     if (err == DBOS_OK) {
         row->block = dbos_table_take_block(bench->table, dbos_slot_of(&datums[0]));

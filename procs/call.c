@@ -223,6 +223,25 @@ static enum dbos_err check_arguments(const struct dbos_call *call) {
     return DBOS_OK;
 }
 
+/* While the call is set up and its first statement runs, what it will look for comes from memory.
+ */
+static void expect_rows(const struct dbos_call *call) {
+    const struct dbos_plan_set *set = call->plans;
+    struct dbos_txn *txn = call->run->txn;
+    uint32_t partition = dbos_txn_partition(txn);
+    uint32_t argument = (uint32_t)set->route - 1;
+    if (set->expected_count == 0 || partition == DBOS_PARTITION_ALL ||
+        call->arguments[argument].is_null) {
+        return;
+    }
+    for (uint32_t i = 0; i < set->expected_count; i++) {
+        const struct dbos_table *table = dbos_txn_table(txn, set->expected[i], partition);
+        if (table != NULL) {
+            dbos_table_expect_value(table, &call->arguments[argument]);
+        }
+    }
+}
+
 enum dbos_err dbos_procedure_call(struct dbos_procedure_handle *procedure,
                                   const struct dbos_run *run, const struct dbos_datum *arguments,
                                   uint32_t count, const struct dbos_task_result *task_result,
@@ -251,6 +270,7 @@ enum dbos_err dbos_procedure_call(struct dbos_procedure_handle *procedure,
                          "version %u of procedure \"%s\" does not fit the tables any more",
                          procedure->info->version, procedure->info->name);
     }
+    expect_rows(&call);
     err = open_call(&call);
     if (err != DBOS_OK) {
         return err;

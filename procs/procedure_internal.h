@@ -15,6 +15,7 @@
 
 enum {
     DBOS_PROCS_BUCKETS = 1024,
+    DBOS_EXPECTED_TABLES = 4,
     DBOS_MODULE_CHUNK_BYTES = DBOS_COLUMN_BYTES_MAX,
 };
 
@@ -25,6 +26,10 @@ struct dbos_plan_set {
     bool read_only;
     uint64_t catalog_version; /* that it was made for */
     uint64_t route;           /* see dbos_route_pack(); 0 = none */
+    /* Partitioned tables that the statements touch, as far as there is room: what a call does in
+     * them has mostly to do with the value that it is routed by. */
+    uint32_t expected_count;
+    uint32_t expected[DBOS_EXPECTED_TABLES];
     struct dbos_plan *plans[];
 };
 

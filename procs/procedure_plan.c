@@ -163,6 +163,19 @@ static enum dbos_err find_route(const struct dbos_procedure_handle *handle,
     return DBOS_OK;
 }
 
+static void note_expected(struct dbos_plan_set *set, const struct dbos_catalog *catalog) {
+    for (uint32_t t = 0; t < catalog->table_count && set->route != 0; t++) {
+        const struct dbos_table_def *def = catalog->tables[t];
+        bool used = false;
+        for (uint32_t i = 0; i < set->count && def->partition_column >= 0; i++) {
+            used = used || dbos_plan_uses_table(set->plans[i], def->id);
+        }
+        if (used && set->expected_count < DBOS_EXPECTED_TABLES) {
+            set->expected[set->expected_count++] = def->id;
+        }
+    }
+}
+
 enum dbos_err dbos_handle_plan(struct dbos_procedure_handle *handle, struct dbos_catalog *catalog,
                                struct dbos_plan_set **out, struct dbos_errinfo *info) {
     *out = NULL;
@@ -196,6 +209,7 @@ enum dbos_err dbos_handle_plan(struct dbos_procedure_handle *handle, struct dbos
         dbos_plan_set_close(alloc, set);
         return err;
     }
+    note_expected(set, catalog);
     *out = set;
     return DBOS_OK;
 }

@@ -373,12 +373,28 @@ static void put_row(struct dbos_table *table, struct dbos_row *row, const struct
     }
 }
 
-void dbos_table_expect(const struct dbos_table *table, const struct dbos_datum *datums) {
+static void expect_key(const struct dbos_table_index *index, const struct dbos_datum *key) {
+    dbos_hash_prefetch(&index->hash, dbos_key_hash_integer(key->integer));
+}
+
+void dbos_table_expect_row(const struct dbos_table *table, uint32_t slot,
+                           const struct dbos_datum *datums) {
+    dbos_blocks_prefetch(&table->blocks, slot);
     for (uint32_t i = 0; i < table->def->index_count; i++) {
         const struct dbos_table_index *index = &table->indexes[i];
         if (index->is_hash && index->key.exact_hash) {
-            const struct dbos_datum *key = &datums[index->key.index->columns[0]];
-            dbos_hash_prefetch(&index->hash, dbos_key_hash_integer(key->integer));
+            expect_key(index, &datums[index->key.index->columns[0]]);
+        }
+    }
+}
+
+void dbos_table_expect_value(const struct dbos_table *table, const struct dbos_datum *value) {
+    dbos_blocks_prefetch(&table->blocks, dbos_slot_of(value));
+    for (uint32_t i = 0; i < table->def->index_count; i++) {
+        const struct dbos_table_index *index = &table->indexes[i];
+        if (index->is_hash && index->key.exact_hash &&
+            (int32_t)index->key.index->columns[0] == table->def->partition_column) {
+            expect_key(index, value);
         }
     }
 }

@@ -38,9 +38,12 @@ uint64_t dbos_table_take_block(struct dbos_table *table, uint32_t slot);
 void dbos_table_untake_block(struct dbos_table *table, uint64_t block);
 void dbos_table_saw_block(struct dbos_table *table, uint64_t block);
 
-/* Let the places where a row with these values will belong come from memory, while it is made: a
- * hint, which changes nothing. One datum for each column. */
-void dbos_table_expect(const struct dbos_table *table, const struct dbos_datum *datums);
+/* Hints, which change nothing: what will be touched soon comes from memory meanwhile. A row with
+ * these values (one datum for each column, of this slot) is going to be made and inserted … */
+void dbos_table_expect_row(const struct dbos_table *table, uint32_t slot,
+                           const struct dbos_datum *datums);
+/* … or one that has this value in the partitioning column is looked for, or inserted. */
+void dbos_table_expect_value(const struct dbos_table *table, const struct dbos_datum *value);
 /* The row is from dbos_table_alloc(); row->block is set by the caller. Errors: UNIQUE (constraint
  * named, DETAIL "Key (a)=(1) already exists."), NOMEM; the table is then unchanged and the row
  * still the caller's. */

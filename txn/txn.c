@@ -394,7 +394,7 @@ enum dbos_err dbos_txn_insert(struct dbos_txn *txn, uint32_t table_id,
     uint32_t slot = slot_of(dbos_table_def_of(any), datums);
     err = part_for_write(txn, any, slot, &table, info);
     if (err == DBOS_OK) {
-        dbos_table_expect(table, datums);
+        dbos_table_expect_row(table, slot, datums);
         err = make_row(txn, table, datums, &row, info);
     }
     if (err != DBOS_OK) {
