@@ -31,7 +31,7 @@ start_server dbosd --data-dir "$work/node" --port 0 --durability "$durability" -
 "${load[@]}" -p "$port" -s "$((SECS < 3 ? SECS : 3))" >/dev/null
 name="$out/flame-${connections}x$depth"
 [ "$durability" = sync ] || name+="-$durability"
-bench/flame.py "$work/node" "$name" "${load[@]}" -p "$port" -s "$SECS"
+bench/flame.py "$work/node" "$name" "${load[@]}" -p "$port" -s "$SECS" -w 0
 rm -f "$name.folded"
 check_votes
 echo "flame graph: ${name#"$PWD"/}.svg"

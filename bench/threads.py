@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Where the processor's time of one Vote goes, thread by thread.
 
-  threads.py DATA_DIR COMMAND...   runs COMMAND (vload, which prints one line of JSON) against the node on
-                                   DATA_DIR and prints, for each thread of dbosd and dbos-archiver and
-                                   for vload, microseconds of processor time per vote.
+  threads.py DATA_DIR COMMAND...   runs COMMAND (vload, which prints one line of JSON; with -w 0, because
+                                   the votes of its warm-up are not in that line, though their time
+                                   is) against the node on DATA_DIR and prints, for each thread of
+                                   dbosd and dbos-archiver and for vload, microseconds of processor
+                                   time per vote.
 
 Time on the processor includes what the hypervisor took away meanwhile; switches are voluntary and
 involuntary context switches.
