@@ -280,7 +280,6 @@ static void measure(struct dbos_session *session, struct dbos_request *request) 
     }
 }
 
-
 static bool may_leave(const struct dbos_execution *execution, uint64_t durable) {
     return execution->is_done && execution->request.gate_position <= durable;
 }
