@@ -20,6 +20,7 @@ demo: build
 # tests/ is left out at the first configuration, because a demo needs no test libraries.
 build:
 	@scripts/setup.sh build
+	@mkdir -p build
 	@cmake --preset release $(if $(wildcard build/release/CMakeCache.txt),,-DDBOS_TESTS=OFF) \
 	    >build/configure.log || { cat build/configure.log; exit 1; }
 	@cmake --build build/release --target tools/all -j $(JOBS)
