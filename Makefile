@@ -33,9 +33,10 @@ test:
 bench: build
 	@scripts/setup.sh bench
 	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded \
-	    $(if $(FULL),bench_load) -j $(JOBS)
+	    bench_load -j $(JOBS)
 	@OUT=$(BENCH_OUT) bench/all.sh
-	@$(if $(FULL),OUT=$(BENCH_OUT) bench/full.sh)
+	@RAW=$(BENCH_OUT)/embedded.jsonl BIN=build/bin bench/embedded.sh | tee $(BENCH_OUT)/embedded.txt
+	@OUT=$(BENCH_OUT) bench/full.sh $(if $(FULL),,reads)
 
 fuzz:
 	@scripts/setup.sh test

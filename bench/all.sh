@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The benchmark suite, in one run on one machine: the two floors, Vote through the wire beside PostgreSQL,
-# Redis and Tarantool, and the image workflow beside the worker's own execution. Prints a line for each
-# figure and the ratios at the end; keeps the raw output in bench/results/.
+# Vote through the wire beside PostgreSQL, Redis and Tarantool and the two floors, in one run on one machine,
+# interleaved: in each round each setting is measured in one system after the other, so that a minute in which
+# the machine is slow is slow for all of them. Prints a line for each run and the ratios of the medians at
+# the end; keeps the raw output in bench/results/. FULL: also the image workflow beside the worker's own execution.
 #   PEERS=dir    scripts that measure the peers (default ../shared/peers; without them: dbosd alone)
 #   COMBOS="1 1;32 1;32 16"   connections and requests in flight on each
 #   FULL=1       more settings: 8 1 and 8 128, too
-#   REPS=3 SECS=3             runs of each setting (the median counts) and their length
+#   REPS=3 SECS=3             rounds (the medians count), and the length of a run
 #   BIN=dir, OUT=dir          the programs (default build/bin), and where the results go
 set -eu
 cd "$(dirname "$0")/.."
@@ -47,83 +48,78 @@ check_kill() {
 }
 
 raw_sync() {
-    for _ in $(seq "$REPS"); do
-        calm "$bin/bench_raw_sync" "$work" --seconds "$SECS"
-    done | medians raw-sync write+sync "log segment, fdatasync" 1 1
+    calm "$bin/bench_raw_sync" "$work" --seconds "$SECS" |
+        medians raw-sync write+sync "log segment, fdatasync" 1 1
 }
 
+# null_server CONNECTIONS DEPTH
 null_server() {
-    local combo combos
-    IFS=';' read -ra combos <<<"$COMBOS"
     start_server bench_null_server "$work/node"
-    for combo in "${combos[@]}"; do
-        set -- $combo
-        for _ in $(seq "$REPS"); do
-            vload -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "$SECS" -f vote
-        done | medians null-server vote-wire none "$1" "$2"
-    done
+    vload -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "$SECS" -f vote >"$work/line"
+    medians null-server vote-wire none "$1" "$2" <"$work/line"
     stop_node
 }
 
+# vote_dbosd DURABILITY CONNECTIONS DEPTH
 vote_dbosd() {
-    local durability combo combos
-    for durability in sync async; do
-        IFS=';' read -ra combos <<<"$COMBOS"
-        for combo in "${combos[@]}"; do
-            set -- $combo
-            {
-                trap stop_node EXIT # the loop is a shell of its own, and so is its node
-                for _ in $(seq "$REPS"); do
-                    start_node "$durability"
-                    vload -t pg -p "$port" -u bench -d dbos -c "$1" -P "$2" -s "$SECS" -f vote
-                    check_votes
-                    check_kill "$durability"
-                    stop_node
-                done
-            } | medians dbosd vote-wire-C "durability=$durability,provenance=full" "$1" "$2"
-        done
-    done
+    start_node "$1"
+    vload -t pg -p "$port" -u bench -d dbos -c "$2" -P "$3" -s "$SECS" -f vote >"$work/line"
+    check_votes
+    check_kill "$1"
+    stop_node
+    medians dbosd vote-wire-C "durability=$1,provenance=full" "$2" "$3" <"$work/line"
 }
 
-# peer NAME PROGRAM SCRIPT ARGUMENT...: a peer's script, where its program is installed
+# peer NAME PROGRAM SCRIPT ARGUMENT...: one run of each setting in $COMBOS, where its program is installed
 peer() {
     local name=$1 program=$2 script=$3
     shift 3
-    progress "$name"
     if command -v "$program" >/dev/null; then
-        bash "$peers/$script" "$@" || echo "$name: not measured"
+        REPS=1 bash "$peers/$script" "$@" || echo "$name: not measured"
     else
         echo "$name: $program is not installed, not measured"
     fi
 }
 
+# one_setting CONNECTIONS DEPTH: one run of it in each system
+one_setting() {
+    local floors=no function=cfun
+    [ -x "$bin/bench_raw_sync" ] && [ -x "$bin/bench_null_server" ] && floors=yes
+    [ "$floors" = no ] || [ "$1 $2" != "1 1" ] || raw_sync
+    [ "$floors" = no ] || null_server "$@"
+    vote_dbosd sync "$@"
+    [ "$1 $2" != "32 16" ] || function=wire # the peers' script has no C function there
+    export COMBOS="$1 $2"
+    peer PostgreSQL /usr/lib/postgresql/15/bin/postgres pg.sh "$function"
+    peer Redis redis-server redis.sh always everysec
+    peer Tarantool tarantool tarantool.sh fsync write
+    vote_dbosd async "$@"
+}
+
 if [ -r "$peers/lib.sh" ]; then
-    echo "Vote: transactions/s, medians of $REPS x $SECS s"
+    echo "Vote: transactions/s, $REPS rounds of $SECS s runs"
     RESET= # a disturbed run starts on the same node again
     . "$peers/lib.sh"
     set -e +u -o pipefail # the peers' helpers leave variables unset
     trap 'stop_node; rm -rf "$work"' EXIT
-    if [ -x "$bin/bench_raw_sync" ] && [ -x "$bin/bench_null_server" ]; then
-        progress "floor: raw sync"
-        raw_sync
-        progress "floor: null server"
-        null_server
-    else
-        echo "floors: not built (make bench builds them), not measured"
-    fi
-    progress dbosd
-    vote_dbosd
-    peer PostgreSQL /usr/lib/postgresql/15/bin/postgres pg.sh wire cfun
-    peer Redis redis-server redis.sh always everysec
-    peer Tarantool tarantool tarantool.sh fsync write
+    [ -x "$bin/bench_null_server" ] || echo "floors: not built (make bench builds them), not measured"
+    IFS=';' read -ra combos <<<"$COMBOS"
+    for round in $(seq "$REPS"); do
+        for combo in "${combos[@]}"; do
+            progress "round $round of $REPS: $combo"
+            one_setting $combo
+        done
+    done
     progress "ratios"
     bench/compare.py "$RESULTS" | tee "$out/ratios.txt"
 else
     echo "no peers in $peers (set PEERS): Vote is not measured"
 fi
 
-progress "MNIST: invocations of 1,200 images (images repeat) beside raw execution in the worker"
-BENCH=1 scripts/demo.sh | tee "$out/mnist.txt" | grep '^mnist '
+if [ -n "${FULL:-}" ]; then
+    progress "MNIST: invocations of 1,200 images (images repeat) beside raw execution in the worker"
+    BENCH=1 scripts/demo.sh | tee "$out/mnist.txt" | grep '^mnist '
+fi
 echo "raw output: ${out#"$PWD"/}"
 earlier=$(ls -d bench/results/*/ | tail -n 2 | head -n 1)
 echo "beside an earlier result: bench/compare.py ${earlier%/} ${out#"$PWD"/}"

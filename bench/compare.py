@@ -39,10 +39,10 @@ TIE = 0.9  # a peer with more than this of the null server's throughput
 
 
 def load(path):
-    """The measured lines of a result, by what was measured; the newest of each."""
+    """The measured lines of a result, by what was measured; the medians of its rounds."""
     if os.path.isdir(path):
         path = os.path.join(path, "vote.jsonl")
-    lines = {}
+    rounds = {}
     with open(path, encoding="utf-8") as file:
         for text in file:
             if not text.startswith("{"):
@@ -51,14 +51,14 @@ def load(path):
             if "tps" not in line:
                 print(f"without a figure: {text.strip()}", file=sys.stderr)
                 continue
-            lines[
-                line["system"],
-                line["workload"],
-                line.get("durability", ""),
-                line["clients"],
-                line["pipeline"],
-            ] = line
-    return lines
+            what = ("system", "workload", "durability", "clients", "pipeline")
+            rounds.setdefault(tuple(line.get(name, "") for name in what), []).append(line)
+    return {key: {**found[-1], **medians(found)} for key, found in rounds.items()}
+
+
+def medians(lines):
+    names = [name for name in ("tps", "p50_us", "p99_us") if all(name in line for line in lines)]
+    return {name: statistics.median(line[name] for line in lines) for name in names}
 
 
 def load_full(path):
@@ -73,10 +73,7 @@ def load_full(path):
                     tags = " ".join(str(line[name]) for name in names[: names.index("connections")])
                     load = line["depth"] if "depth" in line else "open"
                     runs.setdefault(("dbosd", tags, "", line["connections"], load), []).append(line)
-    return {
-        key: {name: statistics.median(line[name] for line in found) for name in ("tps", "p50_us")}
-        for key, found in runs.items()
-    }
+    return {key: medians(found) for key, found in runs.items()}
 
 
 def print_table(head, rows):
