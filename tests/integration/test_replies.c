@@ -45,12 +45,6 @@ struct reader {
     char sqlstate[8];
 };
 
-static double now_s(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static void nap(int ms) {
     struct timespec pause = {.tv_nsec = ms * 1000000L};
     (void)nanosleep(&pause, NULL);
@@ -83,21 +77,15 @@ static long long number(PGconn *conn, const char *sql) {
     return value;
 }
 
-static void run(PGconn *conn, const char *sql) {
-    PGresult *result = PQexec(conn, sql);
-    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s: %s", sql, PQerrorMessage(conn));
-    PQclear(result);
-}
-
 static void fill(PGconn *conn) {
     char sql[128];
-    run(conn, "CREATE TABLE large (id int PRIMARY KEY, v text)");
-    run(conn, "CREATE TABLE small (id int PRIMARY KEY, n int) PARTITION BY HASH (id)");
-    run(conn, "INSERT INTO small VALUES (1, 0)");
+    wire_run(conn, "CREATE TABLE large (id int PRIMARY KEY, v text)");
+    wire_run(conn, "CREATE TABLE small (id int PRIMARY KEY, n int) PARTITION BY HASH (id)");
+    wire_run(conn, "INSERT INTO small VALUES (1, 0)");
     for (int i = 0; i < ROWS; i++) {
         (void)snprintf(sql, sizeof sql, "INSERT INTO large VALUES (%d, repeat('%c', %d))", i,
                        'a' + i % 26, ROW_BYTES);
-        run(conn, sql);
+        wire_run(conn, sql);
     }
 }
 
@@ -234,9 +222,9 @@ static const char replies_held[] = "SELECT bytes FROM dbos.memory WHERE name = '
 
 /* Another client goes on with small transactions; it looks at the memory, too. */
 static void look_around(struct watch *watch) {
-    double start = now_s();
-    run(watch->conn, "UPDATE small SET n = n + 1 WHERE id = 1");
-    double took = now_s() - start;
+    double start = wire_seconds();
+    wire_run(watch->conn, "UPDATE small SET n = n + 1 WHERE id = 1");
+    double took = wire_seconds() - start;
     watch->transactions++;
     watch->slowest_s = took > watch->slowest_s ? took : watch->slowest_s;
     long long replies = number(watch->conn, replies_held);
@@ -248,10 +236,10 @@ static void look_around(struct watch *watch) {
 static void wait_until_run(struct watch *watch) {
     static const char sql[] = "SELECT count(*) FROM dbos.sessions WHERE username = 'ana' AND "
                               "statements > 0 AND in_flight = 0";
-    double end = now_s() + 120;
+    double end = wire_seconds() + 120;
     while (number(watch->conn, sql) != CLIENTS) {
         look_around(watch);
-        cr_assert_lt(now_s(), end, "not all were run");
+        cr_assert_lt(wire_seconds(), end, "not all were run");
         nap(10);
     }
 }
@@ -293,9 +281,9 @@ static void expect_bounded(const struct watch *watch, long before_kb) {
 }
 
 static void expect_returned(struct watch *watch, long before_kb) {
-    double end = now_s() + 20;
+    double end = wire_seconds() + 20;
     long kb = rss_kb(watch->node);
-    while (DBOS_POISONS == 0 && kb > before_kb + LEFT_MB * 1024L && now_s() < end) {
+    while (DBOS_POISONS == 0 && kb > before_kb + LEFT_MB * 1024L && wire_seconds() < end) {
         nap(50);
         kb = rss_kb(watch->node);
     }
