@@ -101,10 +101,16 @@ void dbos_archive_gate_close(struct dbos_archive_gate *gate) {
 /* -- going on -----------------------------------------------------------------------------------
  */
 
+/* A task's result has been paid for and nobody is waiting for an answer: it waits until it may be
+ * written, and then has all its time. */
+static bool has_time_limit(const struct dbos_request *request) {
+    return request->timeout_us != 0 && request->kind != DBOS_REQUEST_TASK;
+}
+
 /* Its time goes on where it had come to. */
 static void pass(struct dbos_engine *engine, struct dbos_request *request, uint64_t now_ns) {
     uint64_t waited_us = (now_ns - request->arrived_ns) / 1000;
-    if (request->timeout_us != 0) {
+    if (has_time_limit(request)) {
         request->timeout_us = request->timeout_us > waited_us ? request->timeout_us - waited_us : 1;
     }
     request->next = NULL;
@@ -147,7 +153,7 @@ void dbos_archive_gate_end(struct dbos_engine *engine) {
 
 static bool gives_up(const struct dbos_request *request, uint64_t now_ns) {
     return atomic_load_explicit(&request->cancel, memory_order_relaxed) != 0 ||
-           (request->timeout_us != 0 && now_ns > request->arrived_ns + request->timeout_us * 1000);
+           (has_time_limit(request) && now_ns > request->arrived_ns + request->timeout_us * 1000);
 }
 
 /* Those that give up, in a list of their own. */
@@ -175,18 +181,20 @@ static void refuse(struct dbos_engine *engine, struct dbos_request *request) {
     if (atomic_load(&request->cancel) != 0) {
         request->outcome = dbos_fail(&request->error, DBOS_ERR_CANCELED,
                                      "canceling statement due to user request");
+        dbos_err_detail(&request->error, "It waited for the archive, whose backlog is full.");
     } else {
         request->outcome = dbos_fail(&request->error, DBOS_ERR_DISK_FULL,
                                      "the archive is too far behind to take more writes");
+        dbos_err_detail(
+            &request->error,
+            "Its backlog is full; the statement waited until its timeout, and left no trace.");
     }
-    dbos_err_detail(
-        &request->error,
-        "Its backlog is full; the statement waited until its timeout, and left no trace.");
     dbos_err_hint(&request->error,
                   "See dbos.archive. Writes go on when the archiver has caught up; "
                   "--archive-backlog-max says how far it may be behind.");
     request->gate_position = 0;
     request->position = 0;
+    request->is_followed = false;
     dbos_wire_put_error(&request->reply, "ERROR", &request->error);
     struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
     request->on_done(request); /* it is the session's again */

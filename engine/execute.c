@@ -439,6 +439,7 @@ bool dbos_request_run(struct dbos_engine *engine, struct dbos_txn *txn,
                       struct dbos_request *request, uint64_t limit_us) {
     struct execution x = {.engine = engine, .txn = txn, .request = request, .limit_us = limit_us};
     uint32_t partition = dbos_txn_partition(txn);
+    request->is_followed = false; /* as long as the partition's queue does not say so */
     struct dbos_meter *meter =
         &engine->meters[partition == DBOS_PARTITION_ALL ? engine->partition_count : partition];
     if (limit_us != 0) { /* it did not come by a queue */

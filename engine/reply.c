@@ -2,6 +2,11 @@
 
 #include "storage/value.h"
 
+/* No memory for a reply that is too small to be counted: the node's, not the replies' share. */
+static enum dbos_err no_memory(struct dbos_errinfo *info) {
+    return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the result");
+}
+
 static enum dbos_err no_room(struct dbos_engine *engine, struct dbos_errinfo *info) {
     const struct dbos_alloc *alloc = dbos_engine_reply_alloc(engine);
     enum dbos_err err = dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for replies");
@@ -30,7 +35,8 @@ static enum dbos_err move(struct dbos_engine *engine, struct dbos_buf *reply,
 enum dbos_err dbos_reply_check(struct dbos_engine *engine, struct dbos_buf *reply,
                                struct dbos_errinfo *info) {
     if (reply->failed) {
-        return no_room(engine, info);
+        return reply->alloc == dbos_engine_reply_alloc(engine) ? no_room(engine, info)
+                                                               : no_memory(info);
     }
     if (reply->size_bytes > DBOS_RESULT_BYTES_MAX) {
         enum dbos_err err = dbos_fail(info, DBOS_ERR_LIMIT, "the result is larger than %d bytes",

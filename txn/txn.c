@@ -147,8 +147,8 @@ static struct dbos_table *any_part(struct dbos_txn *txn, uint32_t table_id) {
 
 struct dbos_table *dbos_txn_table(struct dbos_txn *txn, uint32_t table_id, uint32_t partition) {
     struct dbos_table *part = any_part(txn, table_id);
-    if (part == NULL || partition == txn->options.partition ||
-        dbos_table_def_of(part)->partition_column < 0) {
+    if (part == NULL || dbos_table_def_of(part)->partition_column < 0 ||
+        (partition == txn->options.partition && partition != DBOS_PARTITION_ALL)) {
         return part;
     }
     if (partition >= dbos_store_partitions(txn->options.store) ||

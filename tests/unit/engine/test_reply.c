@@ -66,3 +66,23 @@ Test(engine_reply, what_is_complete_holds_no_more_than_its_bytes) {
     dbos_buf_fini(&reply);
     test_engine_close(&t);
 }
+
+/* Goal: who reads "out of memory for replies" looks at --reply-memory; it is said for nothing else.
+ * Method: a short reply whose own allocator has nothing left. */
+Test(engine_reply, a_short_one_without_memory_does_not_blame_the_replies) {
+    static uint8_t piece[1024];
+    struct test_engine t;
+    struct dbos_alloc none;
+    struct dbos_errinfo info = {0};
+    struct dbos_buf reply;
+    test_engine_open(&t, (struct dbos_engine_options){.reply_bytes_max = LIMIT_BYTES});
+    dbos_alloc_init(&none, "none", 64);
+    dbos_buf_init(&reply, &none);
+    dbos_buf_put(&reply, piece, sizeof piece);
+    cr_expect_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_ERR_NOMEM);
+    cr_expect_str_eq(info.sqlstate, "53200");
+    cr_expect_str_eq(info.message, "out of memory for the result");
+    cr_expect_str_empty(info.hint);
+    dbos_buf_fini(&reply);
+    test_engine_close(&t);
+}

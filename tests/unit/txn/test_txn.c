@@ -442,6 +442,8 @@ Test(txn_txn, rows_and_definitions_that_are_not_in_hand_are_refused) {
     (void)commit_ok(&node, txn);
     cr_expect_eq(dbos_table_row_count(dbos_store_table(node.store, 100, 1)), 1);
     begin(node.barrier);
+    cr_expect(dbos_txn_table(node.barrier, 100, DBOS_PARTITION_ALL) == NULL,
+              "a partitioned table is in parts for the barrier, too");
     cr_expect_eq(insert(&node, node.barrier, 100, other, "x", 1), DBOS_OK);
     cr_expect_eq(insert(&node, node.barrier, 101, 1, "x", 1), DBOS_OK);
     (void)commit_ok(&node, node.barrier);
