@@ -373,3 +373,41 @@ Test(replies, of_a_portal_leave_in_parts_of_any_size) {
     PQfinish(conn);
     wire_node_stop(&node);
 }
+
+/* Goal: an answer of the archive that fits comes whole, and one that does not is an error like any
+ * other: the connection goes on. Method: answers around the limit, of a node that has a megabyte
+ * for them; they are larger than half of it, so that nothing is left to grow into. */
+Test(replies, of_the_archive_come_whole_or_say_why) {
+    enum { ARCHIVE_ROWS_MAX = 30, WHOLE_ROWS = 20 }; /* of 30 KB */
+    const char *const arguments[] = {
+        "--archive-backlog-max", "0", "--partitions", "1", "--reply-memory", "1", NULL};
+    struct wire_node node;
+    char sql[128];
+    int refused = 0;
+    wire_node_start(&node, arguments);
+    PGconn *conn = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY)");
+    for (int i = 0; i < ARCHIVE_ROWS_MAX; i++) {
+        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d)", i);
+        wire_run(conn, sql);
+    }
+    for (int rows = 1; rows <= ARCHIVE_ROWS_MAX; rows++) {
+        (void)snprintf(sql, sizeof sql,
+                       "SELECT repeat('x', 30000) AS v, position FROM prov.txn LIMIT %d", rows);
+        PGresult *result = PQexec(conn, sql);
+        if (PQresultStatus(result) == PGRES_TUPLES_OK) {
+            cr_expect_eq(PQntuples(result), rows);
+        } else {
+            const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+            cr_expect(state != NULL && strcmp(state, "53200") == 0, "%d rows: %s", rows,
+                      PQresultErrorMessage(result));
+            cr_expect_gt(rows, WHOLE_ROWS);
+            refused++;
+        }
+        PQclear(result);
+        cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%d rows", rows);
+    }
+    cr_expect_gt(refused, 0);
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
