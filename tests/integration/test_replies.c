@@ -411,3 +411,20 @@ Test(replies, of_the_archive_come_whole_or_say_why) {
     PQfinish(conn);
     wire_node_stop(&node);
 }
+
+/* Goal: what a client asks for is no reason for the archiver to end. Method: one row beyond what a
+ * frame of it holds, and one that fits there and is too much for a result. */
+Test(replies, of_the_archive_may_have_a_row_of_any_size) {
+    const char *const arguments[] = {"--archive-backlog-max", "0", "--partitions", "1", NULL};
+    struct wire_node node;
+    wire_node_start(&node, arguments);
+    PGconn *conn = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY)");
+    wire_expect_error(conn, "SELECT repeat('x', 70000000) FROM prov.txn LIMIT 1", "54000");
+    wire_expect_error(conn, "SELECT repeat('x', 60000000) FROM prov.txn LIMIT 1", "54000");
+    cr_expect_eq(number(conn, "SELECT length(repeat('x', 70000000)) FROM prov.txn LIMIT 1"),
+                 70000000);
+    cr_expect_eq(number(conn, "SELECT starts FROM dbos.archive"), 1);
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
