@@ -326,3 +326,37 @@ Test(engine_session_call, nothing_leaves_ahead_of_its_result) {
     }
     close_prepared(&scene, session, &in, &out);
 }
+
+/* As the net thread does with what has come in one piece. */
+static void say(struct scene *scene, struct dbos_session *session, const struct dbos_buf *in,
+                struct dbos_buf *out) {
+    dbos_buf_reset(out);
+    cr_assert_eq(dbos_session_feed(session, in->data, in->size_bytes), in->size_bytes);
+    settle(scene, session);
+    dbos_session_collect(session, DURABLE, out);
+}
+
+/* The statement that was called last is remembered: not beyond its end. */
+Test(engine_session_call, a_query_ends_the_unnamed_statement_for_calls_too) {
+    struct scene scene;
+    struct dbos_buf in;
+    struct dbos_buf out;
+    struct dbos_session *session = open_prepared(&scene, 1, &in, &out);
+    dbos_session_collect(session, DURABLE, &out);
+    dbos_buf_reset(&in);
+    put_call(&in, &calls[14], false);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], '2', "BindComplete");
+    dbos_buf_reset(&in);
+    size_t at = begin(&in, 'Q');
+    put_string(&in, "SELECT k FROM t WHERE k = 1");
+    end(&in, at);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], 'T', "RowDescription");
+    dbos_buf_reset(&in);
+    put_call(&in, &calls[14], false);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], 'E', "it is there no more");
+    cr_expect_not_null(memmem(out.data, out.size_bytes, "C26000", 7));
+    close_prepared(&scene, session, &in, &out);
+}
