@@ -196,6 +196,17 @@ static enum dbos_err ask(struct dbos_archive_service *service, struct dbos_reque
     return dbos_archive_query(service->client, &ask, &request->error);
 }
 
+/* Nothing is written behind it: the room for more has been given back. */
+static enum dbos_err end_reply(const struct answer *answer, struct dbos_errinfo *info) {
+    struct dbos_buf *reply = &answer->request->reply;
+    if (!answer->request->describe_only) {
+        char tag[32];
+        (void)snprintf(tag, sizeof tag, "SELECT %llu", (unsigned long long)answer->rows);
+        dbos_wire_put_complete(reply, tag);
+    }
+    return dbos_reply_finish(answer->service->engine, reply, info);
+}
+
 /* The answer holds for everything committed before the question came: wait until that is durable,
  * and the archiver waits until it has read so far. */
 static void answer_request(struct dbos_archive_service *service, struct dbos_request *request) {
@@ -212,16 +223,12 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
                                                             "this node runs without an archive")
                                                 : ask(service, request, position, &answer);
     if (err == DBOS_OK) {
-        err = dbos_reply_finish(service->engine, &request->reply, &request->error);
+        err = end_reply(&answer, &request->error);
     }
     request->outcome = err;
     if (err != DBOS_OK) {
         dbos_reply_cut(service->engine, &request->reply, reply_start);
         dbos_wire_put_error(&request->reply, "ERROR", &request->error);
-    } else if (!request->describe_only) {
-        char tag[32];
-        (void)snprintf(tag, sizeof tag, "SELECT %llu", (unsigned long long)answer.rows);
-        dbos_wire_put_complete(&request->reply, tag);
     }
     request->gate_position = 0;
     request->on_done(request);

@@ -75,7 +75,7 @@ static enum dbos_err get_statement(struct dbos_session *session, const char *nam
                                     "prepared statement \"%s\" does not exist", name);
 }
 
-static void close_statement(struct dbos_session *session, const char *name) {
+void dbos_session_close_statement(struct dbos_session *session, const char *name) {
     session->recent = NULL; /* perhaps this one */
     if (name[0] == 0) {
         dbos_prepared_unref(session->unnamed);
@@ -95,7 +95,7 @@ static void close_statement(struct dbos_session *session, const char *name) {
 }
 
 void dbos_session_drop_statements(struct dbos_session *session) {
-    close_statement(session, ""); /* forgets which was called last, too */
+    dbos_session_close_statement(session, ""); /* forgets which was called last, too */
     for (size_t i = 0; i < DBOS_SESSION_NAME_BUCKETS; i++) {
         while (session->statements[i] != NULL) {
             struct dbos_prepared *prepared = session->statements[i];
@@ -123,7 +123,7 @@ static enum dbos_err on_parse(struct dbos_session *session, struct dbos_bytes bo
                                    .declared_count = parse.type_count,
                                    .declared = parse.types};
     if (parse.name[0] == 0) {
-        close_statement(session, "");
+        dbos_session_close_statement(session, "");
     }
     err = dbos_prepared_make(session, &prepare, &prepared, info);
     if (err != DBOS_OK) {
@@ -496,7 +496,7 @@ static enum dbos_err on_close(struct dbos_session *session, struct dbos_bytes bo
         return err;
     }
     if (target.kind == 'S') {
-        close_statement(session, target.name);
+        dbos_session_close_statement(session, target.name);
     } else {
         close_portal(session, target.name);
     }

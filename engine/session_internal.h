@@ -193,6 +193,8 @@ void dbos_identity_unref(struct dbos_alloc *alloc, struct dbos_identity *identit
 size_t dbos_session_call(struct dbos_session *session, const uint8_t *data, size_t size_bytes);
 /* NULL: there is none. */
 struct dbos_prepared *dbos_session_find_statement(struct dbos_session *session, const char *name);
+/* Forget it, "" being the unnamed one; what is under way keeps it until then. */
+void dbos_session_close_statement(struct dbos_session *session, const char *name);
 void dbos_session_startup(struct dbos_session *session, struct dbos_bytes body); /* _startup.c */
 void dbos_session_query(struct dbos_session *session, struct dbos_bytes body);   /* _query.c */
 /* One of P B D E C H S (_extended.c). */

@@ -203,8 +203,7 @@ void dbos_session_query(struct dbos_session *session, struct dbos_bytes body) {
         dbos_session_put_boundary(session);
     }
     dbos_session_drop_portals(session);
-    dbos_prepared_unref(session->unnamed);
-    session->unnamed = NULL;
+    dbos_session_close_statement(session, "");
     enum dbos_err err = dbos_wire_get_query(body, &query, &info);
     if (err == DBOS_OK) {
         err = dbos_script_parse(session->alloc, query, &script, &info);

@@ -300,9 +300,9 @@ static bool get_call_values(const uint8_t *at, const uint8_t *end, struct dbos_w
 bool dbos_wire_get_call(const void *data, size_t size_bytes, struct dbos_wire_call *out) {
     static const uint8_t describe[] = {'D', 0, 0, 0, 6, 'P', 0};
     static const uint8_t execute_sync[] = {'E', 0, 0, 0, 9, 0, 0, 0, 0, 0, 'S', 0, 0, 0, 4};
-    enum { HEAD_BYTES = 5, BIND_BYTES_MIN = 12 };
+    enum { HEAD_BYTES = 5, BIND_BYTES_MIN = 12 }; /* the least that a Bind's length can say */
     const uint8_t *at = data;
-    if (size_bytes < HEAD_BYTES + BIND_BYTES_MIN + sizeof execute_sync || at[0] != 'B') {
+    if (size_bytes < 1 + BIND_BYTES_MIN + sizeof execute_sync || at[0] != 'B') {
         return false;
     }
     uint32_t length = be32(at + 1);

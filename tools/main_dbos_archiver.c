@@ -23,6 +23,7 @@
 
 #include "base/log.h"
 #include "provenance/archiver.h"
+#include "storage/value.h"
 #include "tools/archiver_pace.h"
 
 enum {
@@ -246,6 +247,10 @@ struct answer {
 
 static enum dbos_err send_frame(struct answer *answer, enum dbos_archive_frame_kind kind,
                                 const struct dbos_buf *payload, struct dbos_errinfo *info) {
+    if (payload->size_bytes > DBOS_ARCHIVE_PAYLOAD_MAX) { /* by one row of it */
+        return dbos_fail(info, DBOS_ERR_LIMIT, "the result is larger than %d bytes",
+                         DBOS_RESULT_BYTES_MAX);
+    }
     dbos_buf_reset(&answer->frame);
     dbos_archive_put_frame(&answer->frame, kind, answer->id, payload->data, payload->size_bytes);
     if (payload->failed || answer->frame.failed) {

@@ -3,44 +3,25 @@
  * the archiver does; then the archive has what was acknowledged, and nothing else.
  * Method: the real dbosd and its real archiver, which is stopped (SIGSTOP) and let go on. */
 #include <criterion/criterion.h>
-#include <libpq-fe.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "tests/integration/wire_support.h"
 
 TestSuite(archive_backlog, .timeout = 200);
 
-enum { WRITERS = 4, ROWS_MAX = 5000, BACKLOG_BYTES = 400000 };
+enum { WRITERS = 4, ROWS_MAX = 5000, BACKLOG_BYTES = 400000, ROW_BYTES = 2200 };
 
 struct scene {
     struct wire_node node;
     PGconn *conn;
     pid_t archiver;
 };
-
-static PGconn *connect_to(const struct scene *scene) {
-    char text[128];
-    (void)snprintf(text, sizeof text, "host=127.0.0.1 port=%d user=ana dbname=dbos",
-                   scene->node.port);
-    PGconn *conn = PQconnectdb(text);
-    cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%s", PQerrorMessage(conn));
-    return conn;
-}
-
-static void run(PGconn *conn, const char *sql) {
-    PGresult *result = PQexec(conn, sql);
-    ExecStatusType status = PQresultStatus(result);
-    cr_assert(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK, "%s: %s", sql,
-              PQerrorMessage(conn));
-    PQclear(result);
-}
 
 static const char *ask(PGconn *conn, const char *sql) {
     static char value[128];
@@ -52,19 +33,13 @@ static const char *ask(PGconn *conn, const char *sql) {
     return value;
 }
 
-static double seconds(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* Until the column says so; the seconds are many, because other tests run beside this one. */
 static void expect_soon(PGconn *conn, const char *column, const char *value) {
     char sql[128];
-    double until = seconds() + 60;
+    double until = wire_seconds() + 60;
     (void)snprintf(sql, sizeof sql, "SELECT %s FROM dbos.archive", column);
     while (strcmp(ask(conn, sql), value) != 0) {
-        cr_assert_lt(seconds(), until, "%s is %s, not %s", column, ask(conn, sql), value);
+        cr_assert_lt(wire_seconds(), until, "%s is %s, not %s", column, ask(conn, sql), value);
         (void)usleep(5000);
     }
 }
@@ -74,8 +49,8 @@ static void open_scene(struct scene *scene, const char *backlog_max) {
                                      NULL};
     memset(scene, 0, sizeof *scene);
     wire_node_start(&scene->node, arguments);
-    scene->conn = connect_to(scene);
-    run(scene->conn, "CREATE TABLE t (k int PRIMARY KEY, v text) PARTITION BY HASH (k)");
+    scene->conn = wire_connect(scene->node.port);
+    wire_run(scene->conn, "CREATE TABLE t (k int PRIMARY KEY, v text) PARTITION BY HASH (k)");
     cr_assert_str_eq(ask(scene->conn, "SELECT count(*) FROM prov.txn WHERE false"), "0");
     expect_soon(scene->conn, "taken_position = durable_position", "t");
     scene->archiver = (pid_t)atoi(ask(scene->conn, "SELECT process FROM dbos.archive"));
@@ -85,6 +60,19 @@ static void open_scene(struct scene *scene, const char *backlog_max) {
 static void close_scene(struct scene *scene) {
     PQfinish(scene->conn);
     wire_node_stop(&scene->node);
+}
+
+/* A statement that inserts a row of two kilobytes. */
+static const char *put_row(char sql[ROW_BYTES], int key) {
+    (void)snprintf(sql, ROW_BYTES, "INSERT INTO t VALUES (%d, '%02000d')", key, key);
+    return sql;
+}
+
+static void insert(struct scene *scene, int rows) {
+    char sql[ROW_BYTES];
+    for (int i = 0; i < rows; i++) {
+        wire_run(scene->conn, put_row(sql, i));
+    }
 }
 
 /* -- a backlog that is full ----------------------------------------------------------------------
@@ -102,13 +90,11 @@ struct writer {
 /* Rows of two kilobytes until one is refused. */
 static void *writer_main(void *arg) {
     struct writer *writer = arg;
-    PGconn *conn = connect_to(writer->scene);
-    run(conn, "SET statement_timeout = 300");
+    PGconn *conn = wire_connect(writer->scene->node.port);
+    wire_run(conn, "SET statement_timeout = 300");
     for (int i = 0; i < ROWS_MAX && writer->state[0] == 0; i++) {
-        char sql[2200];
-        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, '%02000d')", writer->first + i,
-                       i);
-        PGresult *result = PQexec(conn, sql);
+        char sql[ROW_BYTES];
+        PGresult *result = PQexec(conn, put_row(sql, writer->first + i));
         if (PQresultStatus(result) == PGRES_COMMAND_OK) {
             writer->acknowledged++;
         } else {
@@ -147,8 +133,8 @@ static void expect_number(PGconn *conn, const char *sql, int number) {
 
 /* What has been sent has not been answered. */
 static void expect_waiting(PGconn *conn) {
-    double until = seconds() + 0.3;
-    while (seconds() < until) {
+    double until = wire_seconds() + 0.3;
+    while (wire_seconds() < until) {
         cr_assert_eq(PQconsumeInput(conn), 1);
         cr_assert(PQisBusy(conn), "it did not wait");
         (void)usleep(10000);
@@ -171,8 +157,8 @@ Test(archive_backlog, writers_wait_while_it_is_full_and_nothing_is_lost) {
     struct scene scene;
     char cancel_error[64];
     open_scene(&scene, "400000");
-    PGconn *patient = connect_to(&scene);
-    PGconn *cancelled = connect_to(&scene);
+    PGconn *patient = wire_connect(scene.node.port);
+    PGconn *cancelled = wire_connect(scene.node.port);
     cr_assert_eq(kill(scene.archiver, SIGSTOP), 0);
     int rows = fill(&scene);
     cr_expect_gt(rows, BACKLOG_BYTES / 4000, "%d rows are no backlog", rows);
@@ -182,8 +168,8 @@ Test(archive_backlog, writers_wait_while_it_is_full_and_nothing_is_lost) {
     cr_expect_geq(atoi(ask(scene.conn, "SELECT lag_positions FROM dbos.archive")), rows);
     cr_expect_geq(atoi(ask(scene.conn, "SELECT refused FROM dbos.archive")), WRITERS);
 
-    run(patient, "SET statement_timeout = 0");
-    run(cancelled, "SET statement_timeout = 0");
+    wire_run(patient, "SET statement_timeout = 0");
+    wire_run(cancelled, "SET statement_timeout = 0");
     cr_assert_eq(PQsendQuery(patient, "INSERT INTO t VALUES (-1, 'patient')"), 1);
     cr_assert_eq(PQsendQuery(cancelled, "INSERT INTO t VALUES (-2, 'cancelled')"), 1);
     expect_waiting(patient);
@@ -198,7 +184,7 @@ Test(archive_backlog, writers_wait_while_it_is_full_and_nothing_is_lost) {
     cr_assert_eq(kill(scene.archiver, SIGCONT), 0);
     expect_result(patient, PGRES_COMMAND_OK, NULL);
     expect_soon(scene.conn, "is_full", "f");
-    run(cancelled, "INSERT INTO t VALUES (-3, 'after')");
+    wire_run(cancelled, "INSERT INTO t VALUES (-3, 'after')");
     rows += 2;
     expect_number(scene.conn, "SELECT count(*) FROM t", rows);
     expect_number(scene.conn,
@@ -224,7 +210,7 @@ Test(archive_backlog, it_is_full_again_and_the_node_stops) {
     cr_expect_str_eq(ask(scene.conn, "SELECT starts FROM dbos.archive"), "2");
     cr_assert_eq(kill((pid_t)atoi(ask(scene.conn, "SELECT process FROM dbos.archive")), SIGSTOP),
                  0);
-    run(scene.conn, "DELETE FROM t");
+    wire_run(scene.conn, "DELETE FROM t");
     (void)fill(&scene);
     cr_expect_str_eq(ask(scene.conn, "SELECT is_full FROM dbos.archive"), "t");
     close_scene(&scene);
@@ -234,11 +220,7 @@ Test(archive_backlog, without_a_limit_nobody_waits) {
     struct scene scene;
     open_scene(&scene, "0");
     cr_assert_eq(kill(scene.archiver, SIGSTOP), 0);
-    for (int i = 0; i < 500; i++) {
-        char sql[2200];
-        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, '%02000d')", i, i);
-        run(scene.conn, sql);
-    }
+    insert(&scene, 500);
     expect_soon(scene.conn, "lag_bytes > 400000", "t");
     cr_expect_str_eq(ask(scene.conn, "SELECT backlog_max_bytes FROM dbos.archive"), "NULL");
     cr_expect_str_eq(ask(scene.conn, "SELECT is_full FROM dbos.archive"), "f");
@@ -257,9 +239,9 @@ static bool has_classes(struct scene *scene) {
 }
 
 static void expect_policy(const struct scene *scene, int policy) {
-    double until = seconds() + 30;
+    double until = wire_seconds() + 30;
     while (sched_getscheduler(scene->archiver) != policy) {
-        cr_assert_lt(seconds(), until, "the archiver's policy is %d, not %d",
+        cr_assert_lt(wire_seconds(), until, "the archiver's policy is %d, not %d",
                      sched_getscheduler(scene->archiver), policy);
         (void)usleep(5000);
     }
@@ -268,12 +250,12 @@ static void expect_policy(const struct scene *scene, int policy) {
 Test(archive_backlog, the_archiver_is_patient_until_somebody_waits) {
     struct scene scene;
     open_scene(&scene, "4000000");
-    PGconn *asker = connect_to(&scene);
+    PGconn *asker = wire_connect(scene.node.port);
     if (!has_classes(&scene)) {
         cr_log_warn("the archiver may not change its scheduling class here: not tested");
     } else {
         expect_policy(&scene, SCHED_IDLE);
-        run(asker, "SET statement_timeout = 20000");
+        wire_run(asker, "SET statement_timeout = 20000");
         cr_assert_eq(PQsendQuery(asker, "SELECT count(*) FROM prov.txn a, prov.txn b, prov.txn c, "
                                         "prov.txn d, prov.txn e, prov.txn f, prov.txn g, "
                                         "prov.txn h, prov.txn i, prov.txn j, prov.txn k, "
@@ -300,11 +282,7 @@ Test(archive_backlog, half_a_backlog_makes_it_urgent) {
     if (has_classes(&scene)) {
         expect_policy(&scene, SCHED_IDLE);
         cr_assert_eq(kill(scene.archiver, SIGSTOP), 0);
-        for (int i = 0; i < 700; i++) {
-            char sql[2200];
-            (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, '%02000d')", i, i);
-            run(scene.conn, sql);
-        }
+        insert(&scene, 700);
         expect_soon(scene.conn, "lag_bytes > 2000000", "t");
         cr_expect_str_eq(ask(scene.conn, "SELECT is_full FROM dbos.archive"), "f");
         (void)usleep(500000); /* it is told so */

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/env.h"
@@ -23,41 +22,11 @@ static void start(struct wire_node *node) {
     wire_node_start(node, arguments);
 }
 
-static PGconn *connect_to(int port) {
-    char text[128];
-    (void)snprintf(text, sizeof text, "host=127.0.0.1 port=%d user=ana dbname=dbos", port);
-    PGconn *conn = PQconnectdb(text);
-    cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%s", PQerrorMessage(conn));
-    return conn;
-}
-
-static void run(PGconn *conn, const char *sql) {
-    PGresult *result = PQexec(conn, sql);
-    ExecStatusType status = PQresultStatus(result);
-    cr_assert(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK, "%s: %s", sql,
-              PQerrorMessage(conn));
-    PQclear(result);
-}
-
 static void expect_value(PGconn *conn, const char *sql, const char *value) {
     PGresult *result = PQexec(conn, sql);
     cr_assert_eq(PQresultStatus(result), PGRES_TUPLES_OK, "%s: %s", sql, PQerrorMessage(conn));
     cr_expect_str_eq(PQgetvalue(result, 0, 0), value, "%s: %s", sql, PQgetvalue(result, 0, 0));
     PQclear(result);
-}
-
-static void expect_error(PGconn *conn, const char *sql, const char *sqlstate) {
-    PGresult *result = PQexec(conn, sql);
-    const char *got = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    cr_expect(got != NULL && strcmp(got, sqlstate) == 0, "%s: %s %s", sql, got,
-              PQresultErrorMessage(result));
-    PQclear(result);
-}
-
-static double seconds(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 /* -- types --------------------------------------------------------------------------------------
@@ -126,7 +95,7 @@ static void check_value(PGconn *conn, const struct value *value) {
     (void)snprintf(sql, sizeof sql, "CREATE TABLE v (n int PRIMARY KEY DEFAULT 1, x %s)",
                    value->type);
     for (int sent = 0; sent < 2; sent++) {
-        run(conn, sql);
+        wire_run(conn, sql);
         PQclear(PQprepare(conn, "put", "INSERT INTO v (x) VALUES ($1)", 0, NULL));
         PQclear(PQprepare(conn, "get", "SELECT x FROM v", 0, NULL));
         PQclear(insert(conn, sent == 0 ? value->text : bytes, size_bytes, sent));
@@ -141,7 +110,7 @@ static void check_value(PGconn *conn, const struct value *value) {
                       value->text, sent, format == 0 ? got : "other bytes", format);
             PQclear(result);
         }
-        run(conn, "DROP TABLE v");
+        wire_run(conn, "DROP TABLE v");
         PQreset(conn); /* the names of the statements are free again */
     }
 }
@@ -149,7 +118,7 @@ static void check_value(PGconn *conn, const struct value *value) {
 static void check_null(PGconn *conn, const char *type) {
     char sql[128];
     (void)snprintf(sql, sizeof sql, "CREATE TABLE v (n int PRIMARY KEY DEFAULT 1, x %s)", type);
-    run(conn, sql);
+    wire_run(conn, sql);
     PQclear(PQprepare(conn, "put", "INSERT INTO v (x) VALUES ($1)", 0, NULL));
     PQclear(insert(conn, NULL, 0, 1));
     for (int format = 0; format < 2; format++) {
@@ -157,14 +126,14 @@ static void check_null(PGconn *conn, const char *type) {
         cr_expect(PQntuples(result) == 1 && PQgetisnull(result, 0, 0), "%s", type);
         PQclear(result);
     }
-    run(conn, "DROP TABLE v");
+    wire_run(conn, "DROP TABLE v");
     PQreset(conn);
 }
 
 Test(client_session, every_type_goes_both_ways_in_text_and_in_binary) {
     struct wire_node node;
     start(&node);
-    PGconn *conn = connect_to(node.port);
+    PGconn *conn = wire_connect(node.port);
     for (size_t i = 0; i < VALUE_COUNT; i++) {
         check_value(conn, &values[i]);
         if (i == 0 || strcmp(values[i].type, values[i - 1].type) != 0) {
@@ -186,10 +155,10 @@ static double cancel_s(PGconn *conn, const char *sql) {
     for (int i = 0; i < 5; i++) {
         cr_assert_eq(PQsendQuery(conn, sql), 1);
         (void)usleep(100000);
-        double start_s = seconds();
+        double start_s = wire_seconds();
         cr_assert_eq(PQcancel(cancel, error, sizeof error), 1, "%s", error);
         PGresult *result = PQgetResult(conn);
-        double took_s = seconds() - start_s;
+        double took_s = wire_seconds() - start_s;
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
         cr_expect(state != NULL && strcmp(state, "57014") == 0, "%s: %s", sql, state);
         cr_expect_str_eq(PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY),
@@ -210,10 +179,10 @@ Test(client_session, a_statement_that_would_take_hours_is_canceled_at_once) {
     };
     struct wire_node node;
     start(&node);
-    PGconn *conn = connect_to(node.port);
-    PGconn *other = connect_to(node.port);
-    run(conn, "CREATE TABLE w (a int PRIMARY KEY, b int) PARTITION BY HASH (a)");
-    run(conn, "SET statement_timeout = 0");
+    PGconn *conn = wire_connect(node.port);
+    PGconn *other = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE w (a int PRIMARY KEY, b int) PARTITION BY HASH (a)");
+    wire_run(conn, "SET statement_timeout = 0");
     for (size_t i = 0; i < 2; i++) {
         double worst = cancel_s(conn, statements[i]);
         cr_expect(worst < 1, "%s: %.3f s", statements[i], worst);
@@ -223,12 +192,12 @@ Test(client_session, a_statement_that_would_take_hours_is_canceled_at_once) {
         cancel_s(conn, "INSERT INTO w SELECT i, 0 FROM generate_series(1, 100000000) AS i");
     cr_expect(worst < 5, "undo of an insert: %.3f s", worst);
     expect_value(other, "SELECT count(*) FROM w", "0");
-    expect_error(conn, statements[2], "0A000");
-    expect_error(conn, "SELECT FROM w", "0A000"); /* rows that no client could be told about */
-    run(conn, "SET statement_timeout = '200ms'");
-    double start_s = seconds();
-    expect_error(conn, statements[0], "57014");
-    cr_expect(seconds() - start_s < 1.2);
+    wire_expect_error(conn, statements[2], "0A000");
+    wire_expect_error(conn, "SELECT FROM w", "0A000"); /* rows that no client could be told about */
+    wire_run(conn, "SET statement_timeout = '200ms'");
+    double start_s = wire_seconds();
+    wire_expect_error(conn, statements[0], "57014");
+    cr_expect(wire_seconds() - start_s < 1.2);
     PQfinish(conn);
     PQfinish(other);
     wire_node_stop(&node);
@@ -246,8 +215,8 @@ Test(client_session, random_bytes_on_the_port_disturb_no_other_session) {
     const uint64_t seed = 20261;
     dbos_rng_init(&rng, seed);
     start(&node);
-    PGconn *conn = connect_to(node.port);
-    run(conn, "CREATE TABLE g (n int PRIMARY KEY)");
+    PGconn *conn = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE g (n int PRIMARY KEY)");
     for (int i = 0; i < ROUNDS; i++) {
         struct wire_client bad;
         char sql[64];
@@ -263,7 +232,7 @@ Test(client_session, random_bytes_on_the_port_disturb_no_other_session) {
         wire_put_bytes(&bad, bytes, size_bytes);
         wire_send(&bad);
         (void)snprintf(sql, sizeof sql, "INSERT INTO g VALUES (%d)", i);
-        run(conn, sql);
+        wire_run(conn, sql);
         wire_close(&bad);
     }
     expect_value(conn, "SELECT count(*) FROM g", "60");
@@ -283,24 +252,26 @@ Test(client_session, random_bytes_on_the_port_disturb_no_other_session) {
 Test(client_session, a_call_that_is_sent_twice_under_a_key_takes_effect_once) {
     struct wire_node node;
     start(&node);
-    PGconn *conn = connect_to(node.port);
-    PGconn *other = connect_to(node.port);
-    run(conn, "CREATE TABLE account (id int PRIMARY KEY, balance bigint) PARTITION BY HASH (id)");
-    run(conn, "INSERT INTO account VALUES (1, 100), (2, 100)");
-    run(conn, "CREATE PROCEDURE transfer(a int, b int, amount bigint) LANGUAGE c AS 'transfer.so', "
-              "'transfer'");
+    PGconn *conn = wire_connect(node.port);
+    PGconn *other = wire_connect(node.port);
+    wire_run(conn,
+             "CREATE TABLE account (id int PRIMARY KEY, balance bigint) PARTITION BY HASH (id)");
+    wire_run(conn, "INSERT INTO account VALUES (1, 100), (2, 100)");
+    wire_run(conn,
+             "CREATE PROCEDURE transfer(a int, b int, amount bigint) LANGUAGE c AS 'transfer.so', "
+             "'transfer'");
     static const char keyed[] =
         "SET LOCAL dbos.idempotency_key = 'order 7'; CALL transfer(1, 2, 30)";
-    run(conn, keyed);
-    run(conn, keyed);
-    run(other, keyed); /* the key belongs to the user, not to the connection */
+    wire_run(conn, keyed);
+    wire_run(conn, keyed);
+    wire_run(other, keyed); /* the key belongs to the user, not to the connection */
     expect_value(conn, "SELECT balance FROM account WHERE id = 1", "70");
-    expect_error(conn, "SET LOCAL dbos.idempotency_key = 'order 7'; CALL transfer(1, 2, 31)",
-                 "22023");
+    wire_expect_error(conn, "SET LOCAL dbos.idempotency_key = 'order 7'; CALL transfer(1, 2, 31)",
+                      "22023");
     expect_value(conn, "SELECT balance FROM account WHERE id = 1", "70");
-    run(conn, "SET LOCAL dbos.idempotency_key = 'order 8'; CALL transfer(1, 2, 31)");
-    run(conn, "CALL transfer(1, 2, 1)"); /* the key was for one transaction */
-    run(conn, "CALL transfer(1, 2, 1)");
+    wire_run(conn, "SET LOCAL dbos.idempotency_key = 'order 8'; CALL transfer(1, 2, 31)");
+    wire_run(conn, "CALL transfer(1, 2, 1)"); /* the key was for one transaction */
+    wire_run(conn, "CALL transfer(1, 2, 1)");
     expect_value(conn, "SELECT balance FROM account WHERE id = 1", "37");
     PQfinish(conn);
     PQfinish(other);
@@ -356,13 +327,14 @@ Test(client_session, transfers_between_partitions_are_whole_to_everybody) {
     int done = 0;
     dbos_rng_init(&rng, 7);
     start(&node);
-    PGconn *reader = connect_to(node.port);
-    run(reader, "CREATE TABLE account (id int PRIMARY KEY, balance bigint) PARTITION BY HASH (id)");
-    run(reader, "CREATE PROCEDURE transfer(a int, b int, amount bigint) LANGUAGE c AS "
-                "'transfer.so', 'transfer'");
-    run(reader, "INSERT INTO account SELECT i, 100 FROM generate_series(0, 11) AS i");
+    PGconn *reader = wire_connect(node.port);
+    wire_run(reader,
+             "CREATE TABLE account (id int PRIMARY KEY, balance bigint) PARTITION BY HASH (id)");
+    wire_run(reader, "CREATE PROCEDURE transfer(a int, b int, amount bigint) LANGUAGE c AS "
+                     "'transfer.so', 'transfer'");
+    wire_run(reader, "INSERT INTO account SELECT i, 100 FROM generate_series(0, 11) AS i");
     for (int i = 0; i < WRITERS; i++) {
-        writers[i] = connect_to(node.port);
+        writers[i] = wire_connect(node.port);
         send_transfers(writers[i], &rng);
     }
     for (int i = 0; i < 200; i++) {
@@ -427,18 +399,18 @@ Test(client_session, a_stop_in_the_middle_of_a_pipeline_keeps_what_was_acknowled
         .bin = DBOS_BIN_DIR, .data = node, .log = log, .partitions = "2"};
     pid_t pid = node_start(&options, &port);
     cr_assert(pid > 0, "the log is %s", log);
-    PGconn *conn = connect_to(port);
-    run(conn, "CREATE TABLE k (n int PRIMARY KEY) PARTITION BY HASH (n)");
-    double start_s = seconds();
+    PGconn *conn = wire_connect(port);
+    wire_run(conn, "CREATE TABLE k (n int PRIMARY KEY) PARTITION BY HASH (n)");
+    double start_s = wire_seconds();
     int acknowledged = insert_until_stopped(conn, pid);
     PQfinish(conn);
     (void)waitpid(pid, &status, 0);
     cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
-    cr_expect(seconds() - start_s < 10, "%.1f s", seconds() - start_s);
+    cr_expect(wire_seconds() - start_s < 10, "%.1f s", wire_seconds() - start_s);
     cr_expect(acknowledged >= 300);
     pid = node_start(&options, &port);
     cr_assert(pid > 0, "the log is %s", log);
-    conn = connect_to(port);
+    conn = wire_connect(port);
     char sql[64];
     (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM k WHERE n < %d", acknowledged);
     (void)snprintf(wanted, sizeof wanted, "%d", acknowledged);

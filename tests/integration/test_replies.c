@@ -45,12 +45,6 @@ struct reader {
     char sqlstate[8];
 };
 
-static double now_s(void) {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static void nap(int ms) {
     struct timespec pause = {.tv_nsec = ms * 1000000L};
     (void)nanosleep(&pause, NULL);
@@ -83,21 +77,15 @@ static long long number(PGconn *conn, const char *sql) {
     return value;
 }
 
-static void run(PGconn *conn, const char *sql) {
-    PGresult *result = PQexec(conn, sql);
-    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s: %s", sql, PQerrorMessage(conn));
-    PQclear(result);
-}
-
 static void fill(PGconn *conn) {
     char sql[128];
-    run(conn, "CREATE TABLE large (id int PRIMARY KEY, v text)");
-    run(conn, "CREATE TABLE small (id int PRIMARY KEY, n int) PARTITION BY HASH (id)");
-    run(conn, "INSERT INTO small VALUES (1, 0)");
+    wire_run(conn, "CREATE TABLE large (id int PRIMARY KEY, v text)");
+    wire_run(conn, "CREATE TABLE small (id int PRIMARY KEY, n int) PARTITION BY HASH (id)");
+    wire_run(conn, "INSERT INTO small VALUES (1, 0)");
     for (int i = 0; i < ROWS; i++) {
         (void)snprintf(sql, sizeof sql, "INSERT INTO large VALUES (%d, repeat('%c', %d))", i,
                        'a' + i % 26, ROW_BYTES);
-        run(conn, sql);
+        wire_run(conn, sql);
     }
 }
 
@@ -234,9 +222,9 @@ static const char replies_held[] = "SELECT bytes FROM dbos.memory WHERE name = '
 
 /* Another client goes on with small transactions; it looks at the memory, too. */
 static void look_around(struct watch *watch) {
-    double start = now_s();
-    run(watch->conn, "UPDATE small SET n = n + 1 WHERE id = 1");
-    double took = now_s() - start;
+    double start = wire_seconds();
+    wire_run(watch->conn, "UPDATE small SET n = n + 1 WHERE id = 1");
+    double took = wire_seconds() - start;
     watch->transactions++;
     watch->slowest_s = took > watch->slowest_s ? took : watch->slowest_s;
     long long replies = number(watch->conn, replies_held);
@@ -248,10 +236,10 @@ static void look_around(struct watch *watch) {
 static void wait_until_run(struct watch *watch) {
     static const char sql[] = "SELECT count(*) FROM dbos.sessions WHERE username = 'ana' AND "
                               "statements > 0 AND in_flight = 0";
-    double end = now_s() + 120;
+    double end = wire_seconds() + 120;
     while (number(watch->conn, sql) != CLIENTS) {
         look_around(watch);
-        cr_assert_lt(now_s(), end, "not all were run");
+        cr_assert_lt(wire_seconds(), end, "not all were run");
         nap(10);
     }
 }
@@ -293,9 +281,9 @@ static void expect_bounded(const struct watch *watch, long before_kb) {
 }
 
 static void expect_returned(struct watch *watch, long before_kb) {
-    double end = now_s() + 20;
+    double end = wire_seconds() + 20;
     long kb = rss_kb(watch->node);
-    while (DBOS_POISONS == 0 && kb > before_kb + LEFT_MB * 1024L && now_s() < end) {
+    while (DBOS_POISONS == 0 && kb > before_kb + LEFT_MB * 1024L && wire_seconds() < end) {
         nap(50);
         kb = rss_kb(watch->node);
     }
@@ -382,6 +370,61 @@ Test(replies, of_a_portal_leave_in_parts_of_any_size) {
     cr_expect_eq(reader.suspended, 2);
     cr_expect_str_eq(reader.tag, "SELECT 28");
     wire_close(wire);
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
+
+/* Goal: an answer of the archive that fits comes whole, and one that does not is an error like any
+ * other: the connection goes on. Method: answers around the limit, of a node that has a megabyte
+ * for them; they are larger than half of it, so that nothing is left to grow into. */
+Test(replies, of_the_archive_come_whole_or_say_why) {
+    enum { ARCHIVE_ROWS_MAX = 30, WHOLE_ROWS = 20 }; /* of 30 KB */
+    const char *const arguments[] = {
+        "--archive-backlog-max", "0", "--partitions", "1", "--reply-memory", "1", NULL};
+    struct wire_node node;
+    char sql[128];
+    int refused = 0;
+    wire_node_start(&node, arguments);
+    PGconn *conn = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY)");
+    for (int i = 0; i < ARCHIVE_ROWS_MAX; i++) {
+        (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d)", i);
+        wire_run(conn, sql);
+    }
+    for (int rows = 1; rows <= ARCHIVE_ROWS_MAX; rows++) {
+        (void)snprintf(sql, sizeof sql,
+                       "SELECT repeat('x', 30000) AS v, position FROM prov.txn LIMIT %d", rows);
+        PGresult *result = PQexec(conn, sql);
+        if (PQresultStatus(result) == PGRES_TUPLES_OK) {
+            cr_expect_eq(PQntuples(result), rows);
+        } else {
+            const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+            cr_expect(state != NULL && strcmp(state, "53200") == 0, "%d rows: %s", rows,
+                      PQresultErrorMessage(result));
+            cr_expect_gt(rows, WHOLE_ROWS);
+            refused++;
+        }
+        PQclear(result);
+        cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%d rows", rows);
+    }
+    cr_expect_gt(refused, 0);
+    PQfinish(conn);
+    wire_node_stop(&node);
+}
+
+/* Goal: what a client asks for is no reason for the archiver to end. Method: one row beyond what a
+ * frame of it holds, and one that fits there and is too much for a result. */
+Test(replies, of_the_archive_may_have_a_row_of_any_size) {
+    const char *const arguments[] = {"--archive-backlog-max", "0", "--partitions", "1", NULL};
+    struct wire_node node;
+    wire_node_start(&node, arguments);
+    PGconn *conn = wire_connect(node.port);
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY)");
+    wire_expect_error(conn, "SELECT repeat('x', 70000000) FROM prov.txn LIMIT 1", "54000");
+    wire_expect_error(conn, "SELECT repeat('x', 60000000) FROM prov.txn LIMIT 1", "54000");
+    cr_expect_eq(number(conn, "SELECT length(repeat('x', 70000000)) FROM prov.txn LIMIT 1"),
+                 70000000);
+    cr_expect_eq(number(conn, "SELECT starts FROM dbos.archive"), 1);
     PQfinish(conn);
     wire_node_stop(&node);
 }

@@ -28,20 +28,6 @@ static PGconn *connect_as(const struct wire_node *node, const char *user) {
     return conn;
 }
 
-static void execute(PGconn *conn, const char *sql) {
-    PGresult *result = PQexec(conn, sql);
-    cr_assert_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s: %s", sql, PQerrorMessage(conn));
-    PQclear(result);
-}
-
-static void expect_error(PGconn *conn, const char *sql, const char *sqlstate) {
-    PGresult *result = PQexec(conn, sql);
-    const char *got = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    cr_expect(got != NULL && strcmp(got, sqlstate) == 0, "%s: %s %s", sql, got,
-              PQresultErrorMessage(result));
-    PQclear(result);
-}
-
 /* All rows as "a|b\n". */
 static const char *ask(PGconn *conn, const char *sql, char *out, size_t out_bytes) {
     PGresult *result = PQexec(conn, sql);
@@ -72,19 +58,20 @@ static long long number(PGconn *conn, const char *sql) {
 /* 20 rows by 20 statements, one of which fails; three calls, one of which fails. */
 static void do_something(PGconn *conn) {
     char sql[128];
-    execute(conn, "CREATE TABLE t (id int PRIMARY KEY, b text) PARTITION BY HASH (id)");
-    execute(conn, "CREATE INDEX t_b ON t (b)");
-    execute(conn, "CREATE PROCEDURE put(a int) LANGUAGE sql AS 'INSERT INTO t VALUES ($1, ''p'')'");
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY, b text) PARTITION BY HASH (id)");
+    wire_run(conn, "CREATE INDEX t_b ON t (b)");
+    wire_run(conn,
+             "CREATE PROCEDURE put(a int) LANGUAGE sql AS 'INSERT INTO t VALUES ($1, ''p'')'");
     for (int i = 0; i < 20; i++) {
         (void)snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, 'i')", i);
-        execute(conn, sql);
+        wire_run(conn, sql);
     }
-    expect_error(conn, "INSERT INTO t VALUES (1, 'again')", "23505");
-    execute(conn, "UPDATE t SET b = 'u' WHERE id = 3");
-    execute(conn, "DELETE FROM t WHERE id = 4");
-    execute(conn, "CALL put(100)");
-    execute(conn, "CALL put(101)");
-    expect_error(conn, "CALL put(101)", "23505");
+    wire_expect_error(conn, "INSERT INTO t VALUES (1, 'again')", "23505");
+    wire_run(conn, "UPDATE t SET b = 'u' WHERE id = 3");
+    wire_run(conn, "DELETE FROM t WHERE id = 4");
+    wire_run(conn, "CALL put(100)");
+    wire_run(conn, "CALL put(101)");
+    wire_expect_error(conn, "CALL put(101)", "23505");
 }
 
 Test(views, statements_and_partitions_count_what_was_done) {
@@ -187,7 +174,7 @@ Test(views, sessions_and_tables_are_those_that_there_are) {
            "SELECT username, application, state, statements, in_flight FROM dbos.sessions "
            "ORDER BY username",
            "ana|of ana|active|30|1\nbob|of bob|idle|0|0\n");
-    execute(bob, "SET application_name = 'another'");
+    wire_run(bob, "SET application_name = 'another'");
     expect(ana,
            "SELECT application, address LIKE '127.0.0.1:%', buffered_bytes > 0, "
            "connected <= now(), id > 0 FROM dbos.sessions WHERE username = 'bob'",
@@ -205,11 +192,11 @@ Test(views, sessions_and_tables_are_those_that_there_are) {
            "SELECT name FROM dbos.memory WHERE area = 'index' AND bytes > 200 AND "
            "name LIKE 'public.%' ORDER BY name",
            "public.t.t_b\npublic.t.t_pkey\n");
-    execute(ana, "DROP INDEX t_b");
+    wire_run(ana, "DROP INDEX t_b");
     expect(ana, "SELECT area, name FROM dbos.memory WHERE name LIKE 'public.%' ORDER BY area",
            "index|public.t.t_pkey\ntable|public.t\n");
-    execute(ana, "DROP PROCEDURE put");
-    execute(ana, "DROP TABLE t");
+    wire_run(ana, "DROP PROCEDURE put");
+    wire_run(ana, "DROP TABLE t");
     expect(ana, "SELECT count(*) FROM dbos.tables WHERE schema = 'public'", "0\n");
     PQfinish(ana);
     wire_node_stop(&node);
@@ -220,21 +207,22 @@ Test(views, errors_have_their_sqlstate) {
     struct wire_node node;
     start(&node);
     PGconn *conn = connect_as(&node, "ana");
-    execute(conn, "CREATE TABLE t (id int PRIMARY KEY, b text)");
-    expect_error(conn, "INSERT INTO dbos.sessions VALUES (1)", "42501");
-    expect_error(conn, "UPDATE dbos.log SET records = 0", "42501");
-    expect_error(conn, "DELETE FROM dbos.sessions", "42501");
-    expect_error(conn, "DROP TABLE dbos.memory", "42809");
-    expect_error(conn, "INSERT INTO t SELECT 1, name FROM dbos.memory", "0A000");
-    expect_error(conn, "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT name FROM dbos.log'", "0A000");
-    expect_error(conn, "SELECT a.name FROM dbos.memory a JOIN dbos.tables b ON a.name = b.name",
-                 "0A000");
+    wire_run(conn, "CREATE TABLE t (id int PRIMARY KEY, b text)");
+    wire_expect_error(conn, "INSERT INTO dbos.sessions VALUES (1)", "42501");
+    wire_expect_error(conn, "UPDATE dbos.log SET records = 0", "42501");
+    wire_expect_error(conn, "DELETE FROM dbos.sessions", "42501");
+    wire_expect_error(conn, "DROP TABLE dbos.memory", "42809");
+    wire_expect_error(conn, "INSERT INTO t SELECT 1, name FROM dbos.memory", "0A000");
+    wire_expect_error(conn, "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT name FROM dbos.log'",
+                      "0A000");
+    wire_expect_error(
+        conn, "SELECT a.name FROM dbos.memory a JOIN dbos.tables b ON a.name = b.name", "0A000");
     /* Through the other protocol, and after a change of definitions. */
     PGresult *result =
         PQprepare(conn, "m", "SELECT name FROM dbos.memory WHERE area = $1", 0, NULL);
     cr_expect_eq(PQresultStatus(result), PGRES_COMMAND_OK, "%s", PQerrorMessage(conn));
     PQclear(result);
-    execute(conn, "DROP TABLE t");
+    wire_run(conn, "DROP TABLE t");
     result = PQexecPrepared(conn, "m", 1, values, NULL, NULL, 0);
     cr_expect_eq(PQntuples(result), 7, "%s", PQerrorMessage(conn));
     PQclear(result);
@@ -269,14 +257,15 @@ Test(views, memory_accounts_for_the_process) {
     }
     start(&node);
     PGconn *conn = connect_as(&node, "ana");
-    execute(conn, "CREATE TABLE big (id bigint PRIMARY KEY, a int, b text) PARTITION BY HASH (id)");
-    execute(conn, "CREATE INDEX big_a ON big (a)");
+    wire_run(conn,
+             "CREATE TABLE big (id bigint PRIMARY KEY, a int, b text) PARTITION BY HASH (id)");
+    wire_run(conn, "CREATE INDEX big_a ON big (a)");
     for (int i = 0; i < LOADS; i++) {
         (void)snprintf(sql, sizeof sql,
                        "INSERT INTO big SELECT g, (g %% 1000)::int, repeat('x', 150) "
                        "FROM generate_series(%d, %d) AS g",
                        i * LOAD_ROWS, (i + 1) * LOAD_ROWS - 1);
-        execute(conn, sql);
+        wire_run(conn, sql);
     }
     for (int i = 0; i < SESSIONS; i++) {
         others[i] = connect_as(&node, "bob");
@@ -291,7 +280,7 @@ Test(views, memory_accounts_for_the_process) {
     for (int i = 0; i < LOADS; i++) {
         (void)snprintf(sql, sizeof sql, "DELETE FROM big WHERE a >= %d AND a < %d", i * 7,
                        (i + 1) * 7);
-        execute(conn, sql);
+        wire_run(conn, sql);
     }
     thousandths = accounted(conn, "deleted");
     cr_expect(thousandths >= 950 && thousandths <= 1050, "%lld / 1000", thousandths);

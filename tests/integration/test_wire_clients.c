@@ -39,11 +39,7 @@ static void expect_command(PGconn *conn, const char *sql, const char *tag) {
 }
 
 static void expect_error(PGconn *conn, const char *sql, const char *sqlstate) {
-    PGresult *result = PQexec(conn, sql);
-    const char *got = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    cr_expect(got != NULL && strcmp(got, sqlstate) == 0, "%s: %s %s", sql, got,
-              PQresultErrorMessage(result));
-    PQclear(result);
+    wire_expect_error(conn, sql, sqlstate);
     cr_expect_eq(PQtransactionStatus(conn), PQTRANS_IDLE);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ARGUMENTS_MAX = 32, PATIENCE_S = 30 };
@@ -308,4 +309,37 @@ const char *wire_read(struct wire_client *client, char last, int count) {
         count -= type == last;
     }
     return client->text;
+}
+
+/* -- libpq --------------------------------------------------------------------------------------
+ */
+
+PGconn *wire_connect(int port) {
+    char text[128];
+    (void)snprintf(text, sizeof text, "host=127.0.0.1 port=%d user=ana dbname=dbos", port);
+    PGconn *conn = PQconnectdb(text);
+    cr_assert_eq(PQstatus(conn), CONNECTION_OK, "%s", PQerrorMessage(conn));
+    return conn;
+}
+
+void wire_run(PGconn *conn, const char *sql) {
+    PGresult *result = PQexec(conn, sql);
+    ExecStatusType status = PQresultStatus(result);
+    cr_assert(status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK, "%s: %s", sql,
+              PQerrorMessage(conn));
+    PQclear(result);
+}
+
+void wire_expect_error(PGconn *conn, const char *sql, const char *sqlstate) {
+    PGresult *result = PQexec(conn, sql);
+    const char *got = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    cr_expect(got != NULL && strcmp(got, sqlstate) == 0, "%s: %s %s", sql, got,
+              PQresultErrorMessage(result));
+    PQclear(result);
+}
+
+double wire_seconds(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }

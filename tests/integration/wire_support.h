@@ -1,9 +1,11 @@
-/* A dbosd for the tests of the front door, and a client that speaks the protocol byte by byte.
+/* A dbosd for the tests of the front door, a client that speaks the protocol byte by byte, and what
+ * tests with libpq share.
  *
  * Thread: one. Memory: buffers of fixed size in the structs, or from malloc and freed by close. */
 #ifndef DBOS_TESTS_INTEGRATION_WIRE_SUPPORT_H
 #define DBOS_TESTS_INTEGRATION_WIRE_SUPPORT_H
 
+#include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,5 +60,15 @@ void wire_send(struct wire_client *client);
  * connection, and say what came: types in order, as in "1 2 T D*3 C(SELECT 3) Z", "E(42P01 …)",
  * "t[20]", "EOF". */
 const char *wire_read(struct wire_client *client, char last, int count);
+
+/* By libpq, as ana; it must work. End it with PQfinish(). */
+PGconn *wire_connect(int port);
+/* A statement that must work; its rows are dropped. */
+void wire_run(PGconn *conn, const char *sql);
+/* A statement that must fail so. */
+void wire_expect_error(PGconn *conn, const char *sql, const char *sqlstate);
+
+/* Of a clock that only goes on. */
+double wire_seconds(void);
 
 #endif /* DBOS_TESTS_INTEGRATION_WIRE_SUPPORT_H */

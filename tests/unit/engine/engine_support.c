@@ -94,3 +94,60 @@ enum dbos_err test_engine_run(struct test_engine *t, const char *sql) {
     test_step_release(&step);
     return outcome;
 }
+
+static bool admit(void *owner) { return owner != NULL; }
+static void cancel(void *owner, uint32_t process, uint32_t key) {
+    (void)owner;
+    (void)process;
+    (void)key;
+}
+
+struct dbos_session *test_session_begin(struct test_engine *t,
+                                        struct dbos_session_options options) {
+    static const uint8_t startup[] = "\0\0\0\x20\0\3\0\0user\0ana\0database\0dbos\0";
+    struct dbos_session *session = NULL;
+    struct dbos_buf out;
+    options.engine = t->engine;
+    options.address = "in process";
+    options.owner = t;
+    options.admit = admit;
+    options.cancel = cancel;
+    cr_assert_eq(dbos_session_open(&options, &session), DBOS_OK);
+    cr_assert_eq(dbos_session_feed(session, startup, sizeof startup), sizeof startup);
+    dbos_buf_init(&out, &t->alloc);
+    dbos_session_collect(session, 0, &out);
+    dbos_buf_fini(&out);
+    cr_assert(dbos_session_is_ready(session));
+    return session;
+}
+
+static void visit_batch(const struct dbos_batch *batch, struct dbos_record_scratch *scratch,
+                        test_record_visit *visit, void *arg) {
+    size_t cursor = 0;
+    size_t size_bytes = 0;
+    const uint8_t *record = NULL;
+    while ((record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
+        struct dbos_record_head head;
+        struct dbos_record_decoder decoder;
+        struct dbos_errinfo info = {0};
+        cr_assert_eq(dbos_record_open(record, size_bytes, scratch, &head, &decoder, &info), DBOS_OK,
+                     "%s", info.message);
+        visit(arg, &head, &decoder, size_bytes);
+        cr_assert_eq(dbos_record_end(&decoder, &info), DBOS_OK, "%s", info.message);
+    }
+}
+
+void test_log_walk(struct test_engine *t, test_record_visit *visit, void *arg) {
+    struct dbos_log_reader *reader = NULL;
+    struct dbos_record_scratch scratch;
+    struct dbos_batch batch;
+    struct dbos_errinfo info = {0};
+    dbos_record_scratch_init(&scratch, &t->alloc);
+    cr_assert_eq(dbos_log_reader_open(&t->alloc, dbos_env_posix(), t->dir, 1, 0, &reader, &info),
+                 DBOS_OK, "%s", info.message);
+    while (dbos_log_reader_next(reader, &batch, &info) == DBOS_READ_BATCH) {
+        visit_batch(&batch, &scratch, visit, arg);
+    }
+    dbos_log_reader_close(reader);
+    dbos_record_scratch_fini(&scratch);
+}

@@ -49,46 +49,21 @@ static void note_event(struct findings *found, struct call_record *call,
     call->has_definitions |= event->op == DBOS_EVENT_TEXT || event->op == DBOS_EVENT_SESSION;
 }
 
-static void read_record(struct findings *found, struct dbos_record_scratch *scratch,
-                        const uint8_t *record, size_t size_bytes) {
-    struct dbos_record_head head;
-    struct dbos_record_decoder decoder;
+static void note_record(void *arg, const struct dbos_record_head *head,
+                        struct dbos_record_decoder *decoder, size_t size_bytes) {
+    struct findings *found = arg;
     struct dbos_event event;
-    struct dbos_errinfo info;
     struct call_record call = {.size_bytes = size_bytes};
-    cr_assert_eq(dbos_record_open(record, size_bytes, scratch, &head, &decoder, &info), DBOS_OK);
-    while (dbos_record_next(&decoder, &event)) {
-        if (event.op != DBOS_EVENT_STATEMENT || head.procedure != 0) {
+    while (dbos_record_next(decoder, &event)) {
+        if (event.op != DBOS_EVENT_STATEMENT || head->procedure != 0) {
             note_event(found, &call, &event);
         }
     }
-    cr_assert_eq(dbos_record_end(&decoder, &info), DBOS_OK);
-    if (head.procedure != 0) {
+    if (head->procedure != 0) {
         cr_assert_lt(found->call_count, RECORDS_MAX);
-        call.argument_count = head.argument_count;
+        call.argument_count = head->argument_count;
         found->calls[found->call_count++] = call;
     }
-}
-
-static void read_log(struct test_engine *t, struct findings *found) {
-    struct dbos_log_reader *reader = NULL;
-    struct dbos_record_scratch scratch;
-    struct dbos_batch batch;
-    struct dbos_errinfo info;
-    *found = (struct findings){.call_count = 0};
-    dbos_record_scratch_init(&scratch, &t->alloc);
-    cr_assert_eq(dbos_log_reader_open(&t->alloc, dbos_env_posix(), t->dir, 1, 0, &reader, &info),
-                 DBOS_OK);
-    while (dbos_log_reader_next(reader, &batch, &info) == DBOS_READ_BATCH) {
-        size_t cursor = 0;
-        size_t size_bytes = 0;
-        const uint8_t *record = NULL;
-        while ((record = dbos_batch_next(&batch, &cursor, &size_bytes)) != NULL) {
-            read_record(found, &scratch, record, size_bytes);
-        }
-    }
-    dbos_log_reader_close(reader);
-    dbos_record_scratch_fini(&scratch);
 }
 
 static const char *text_of(const struct findings *found, uint64_t id) {
@@ -141,7 +116,8 @@ Test(engine_record, a_vote_says_what_it_did_in_ninety_one_bytes) {
     cr_assert_eq(test_engine_run(&t, "SELECT vote(6175551234, 3, 10)"), DBOS_OK);
     cr_assert_eq(test_engine_run(&t, "SELECT vote(6175551235, 3, 10)"), DBOS_OK);
     dbos_log_wait(t.engine->log, dbos_log_last_position(t.engine->log));
-    read_log(&t, &found);
+    found.call_count = found.text_count = 0;
+    test_log_walk(&t, note_record, &found);
     cr_assert_eq(found.call_count, 5);
     const struct call_record *next = &found.calls[3];
     const struct call_record *first = &found.calls[2];

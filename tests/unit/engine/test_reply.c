@@ -86,3 +86,89 @@ Test(engine_reply, a_short_one_without_memory_does_not_blame_the_replies) {
     dbos_buf_fini(&reply);
     test_engine_close(&t);
 }
+
+static void fill(struct dbos_buf *reply, size_t size_bytes, uint8_t value) {
+    uint8_t *to = dbos_buf_reserve(reply, size_bytes);
+    cr_assert_not_null(to);
+    memset(to, value, size_bytes);
+    reply->size_bytes += size_bytes;
+}
+
+Test(engine_reply, sixty_four_kilobytes_are_small_and_one_byte_more_is_not) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    struct dbos_buf reply;
+    test_engine_open(&t, (struct dbos_engine_options){.reply_bytes_max = LIMIT_BYTES});
+    dbos_buf_init(&reply, &t.engine->session_alloc);
+    fill(&reply, DBOS_REPLY_SMALL_BYTES_MAX, 'x');
+    cr_expect_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_OK);
+    cr_expect_eq(held(&t), 0);
+    fill(&reply, 1, 'x');
+    cr_expect_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_OK);
+    cr_expect_gt(held(&t), DBOS_REPLY_SMALL_BYTES_MAX);
+    dbos_buf_fini(&reply);
+    test_engine_close(&t);
+}
+
+/* Goal: no answer is taken for whole that is not. Method: one that has all the memory, and another
+ * that becomes large then. */
+Test(engine_reply, one_that_becomes_large_without_room_is_refused_and_changes_no_other) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    struct dbos_buf first;
+    struct dbos_buf second;
+    test_engine_open(&t, (struct dbos_engine_options){.reply_bytes_max = LIMIT_BYTES});
+    dbos_buf_init(&first, &t.engine->session_alloc);
+    dbos_buf_init(&second, &t.engine->session_alloc);
+    fill(&first, LIMIT_BYTES - 1000, 'x');
+    cr_assert_eq(dbos_reply_check(t.engine, &first, &info), DBOS_OK);
+    fill(&second, DBOS_REPLY_SMALL_BYTES_MAX + 1, 'y');
+    cr_expect_eq(dbos_reply_check(t.engine, &second, &info), DBOS_ERR_NOMEM);
+    cr_expect_not_null(strstr(info.detail, "524288 bytes"), "%s", info.detail);
+    cr_expect_eq(dbos_reply_finish(t.engine, &second, &info), DBOS_ERR_NOMEM);
+    cr_expect_eq(held(&t), LIMIT_BYTES - 1000);
+    dbos_buf_fini(&first);
+    cr_expect_eq(dbos_reply_finish(t.engine, &second, &info), DBOS_OK, "%s", info.message);
+    cr_expect_eq(held(&t), DBOS_REPLY_SMALL_BYTES_MAX + 1);
+    cr_expect_eq(second.data[DBOS_REPLY_SMALL_BYTES_MAX], 'y');
+    dbos_buf_fini(&second);
+    test_engine_close(&t);
+}
+
+/* Its last piece may have been the one too many. Nobody looks at what is in it before. */
+Test(engine_reply, that_is_larger_than_a_result_is_refused) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    test_engine_open(&t, (struct dbos_engine_options){.reply_bytes_max = LIMIT_BYTES});
+    struct dbos_buf reply = {.alloc = &t.engine->reply_alloc,
+                             .size_bytes = DBOS_RESULT_BYTES_MAX,
+                             .capacity_bytes = DBOS_RESULT_BYTES_MAX};
+    cr_expect_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_OK);
+    reply.size_bytes++;
+    cr_expect_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_ERR_LIMIT);
+    cr_expect_not_null(strstr(info.hint, "LIMIT"), "%s", info.hint);
+    cr_expect_eq(dbos_reply_finish(t.engine, &reply, &info), DBOS_ERR_LIMIT);
+    test_engine_close(&t);
+}
+
+/* What has come before its start, as of the statements in front of one that fails, stays. */
+Test(engine_reply, what_was_cut_goes_on_where_it_was_cut) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    struct dbos_buf reply;
+    test_engine_open(&t, (struct dbos_engine_options){.reply_bytes_max = LIMIT_BYTES});
+    dbos_buf_init(&reply, &t.engine->session_alloc);
+    fill(&reply, 100000, 'x');
+    cr_assert_eq(dbos_reply_check(t.engine, &reply, &info), DBOS_OK);
+    reply.failed = true; /* as behind a piece that found no memory */
+    dbos_reply_cut(t.engine, &reply, 1000);
+    cr_expect(!reply.failed && reply.size_bytes == 1000 && reply.data[999] == 'x');
+    cr_expect_eq(dbos_reply_finish(t.engine, &reply, &info), DBOS_OK);
+    cr_expect_eq(held(&t), 1000);
+    fill(&reply, 50, 'y'); /* an error behind it takes memory of its own */
+    cr_expect_eq(held(&t), reply.capacity_bytes);
+    cr_expect(reply.data[999] == 'x' && reply.data[1049] == 'y');
+    dbos_buf_fini(&reply);
+    cr_expect_eq(held(&t), 0);
+    test_engine_close(&t);
+}

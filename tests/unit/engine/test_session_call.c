@@ -23,13 +23,6 @@ static void on_done(struct dbos_request *request) {
     dbos_queue_push(&((struct scene *)request->on_done_arg)->done, &request->node);
 }
 
-static bool admit(void *owner) { return owner != NULL; }
-static void cancel(void *owner, uint32_t process, uint32_t key) {
-    (void)owner;
-    (void)process;
-    (void)key;
-}
-
 static void open_scene(struct scene *scene, uint32_t partitions) {
     struct dbos_engine_options options = {.partitions = partitions,
                                           .durability = DBOS_DURABILITY_SYNC};
@@ -54,25 +47,11 @@ static void close_scene(struct scene *scene) {
 }
 
 static struct dbos_session *begin_session(struct scene *scene) {
-    static const uint8_t startup[] = "\0\0\0\x20\0\3\0\0user\0ana\0database\0dbos\0";
-    struct dbos_session_options options = {.engine = scene->t.engine,
-                                           .submitter = &scene->submitter,
-                                           .pool = scene->pool,
-                                           .address = "in process",
-                                           .owner = scene,
-                                           .on_done = on_done,
-                                           .on_done_arg = scene,
-                                           .admit = admit,
-                                           .cancel = cancel};
-    struct dbos_session *session = NULL;
-    struct dbos_buf out;
-    cr_assert_eq(dbos_session_open(&options, &session), DBOS_OK);
-    cr_assert_eq(dbos_session_feed(session, startup, sizeof startup), sizeof startup);
-    dbos_buf_init(&out, &scene->t.alloc);
-    dbos_session_collect(session, 0, &out);
-    dbos_buf_fini(&out);
-    cr_assert(dbos_session_is_ready(session));
-    return session;
+    const struct dbos_session_options options = {.submitter = &scene->submitter,
+                                                 .pool = scene->pool,
+                                                 .on_done = on_done,
+                                                 .on_done_arg = scene};
+    return test_session_begin(&scene->t, options);
 }
 
 /* Everything that is under way ends. */
@@ -280,6 +259,26 @@ static void compare(uint32_t partitions) {
 Test(engine_session_call, one_piece_is_answered_as_message_by_message) { compare(1); }
 Test(engine_session_call, on_several_partitions_too) { compare(3); }
 
+/* A session that has prepared the statements, and buffers for what it says and hears. */
+static struct dbos_session *open_prepared(struct scene *scene, uint32_t partitions,
+                                          struct dbos_buf *in, struct dbos_buf *out) {
+    open_scene(scene, partitions);
+    dbos_buf_init(in, &scene->t.alloc);
+    dbos_buf_init(out, &scene->t.alloc);
+    struct dbos_session *session = begin_session(scene);
+    put_statements(in);
+    cr_assert_eq(dbos_session_feed(session, in->data, in->size_bytes), in->size_bytes);
+    return session;
+}
+
+static void close_prepared(struct scene *scene, struct dbos_session *session, struct dbos_buf *in,
+                           struct dbos_buf *out) {
+    dbos_session_close(session);
+    dbos_buf_fini(in);
+    dbos_buf_fini(out);
+    close_scene(scene);
+}
+
 Test(engine_session_call, what_is_ordinary_is_taken_in_one_go_and_nothing_else) {
     static const bool is_ordinary[CALLS] = {true,  true,  true, false, false, true,
                                             false, false, true, true,  true,  false,
@@ -287,12 +286,7 @@ Test(engine_session_call, what_is_ordinary_is_taken_in_one_go_and_nothing_else) 
     struct scene scene;
     struct dbos_buf in;
     struct dbos_buf out;
-    open_scene(&scene, 2);
-    dbos_buf_init(&in, &scene.t.alloc);
-    dbos_buf_init(&out, &scene.t.alloc);
-    struct dbos_session *session = begin_session(&scene);
-    put_statements(&in);
-    cr_assert_eq(dbos_session_feed(session, in.data, in.size_bytes), in.size_bytes);
+    struct dbos_session *session = open_prepared(&scene, 2, &in, &out);
     for (size_t i = 0; i < (size_t)2 * CALLS; i++) {
         dbos_buf_reset(&in);
         put_call(&in, &calls[i / 2], i % 2 == 1);
@@ -302,10 +296,7 @@ Test(engine_session_call, what_is_ordinary_is_taken_in_one_go_and_nothing_else) 
         settle(&scene, session);
         dbos_session_collect(session, DURABLE, &out);
     }
-    dbos_session_close(session);
-    dbos_buf_fini(&in);
-    dbos_buf_fini(&out);
-    close_scene(&scene);
+    close_prepared(&scene, session, &in, &out);
 }
 
 /* In one piece and by one: BindComplete has nothing to say by itself. */
@@ -313,12 +304,7 @@ Test(engine_session_call, nothing_leaves_ahead_of_its_result) {
     struct scene scene;
     struct dbos_buf in;
     struct dbos_buf out;
-    open_scene(&scene, 1);
-    dbos_buf_init(&in, &scene.t.alloc);
-    dbos_buf_init(&out, &scene.t.alloc);
-    struct dbos_session *session = begin_session(&scene);
-    put_statements(&in);
-    cr_assert_eq(dbos_session_feed(session, in.data, in.size_bytes), in.size_bytes);
+    struct dbos_session *session = open_prepared(&scene, 1, &in, &out);
     dbos_session_collect(session, DURABLE, &out);
     for (int by_one = 0; by_one < 2; by_one++) {
         dbos_buf_reset(&in);
@@ -338,8 +324,39 @@ Test(engine_session_call, nothing_leaves_ahead_of_its_result) {
         cr_expect_eq(out.data[0], '2');
         cr_expect_eq(out.data[out.size_bytes - 6], 'Z');
     }
-    dbos_session_close(session);
-    dbos_buf_fini(&in);
-    dbos_buf_fini(&out);
-    close_scene(&scene);
+    close_prepared(&scene, session, &in, &out);
+}
+
+/* As the net thread does with what has come in one piece. */
+static void say(struct scene *scene, struct dbos_session *session, const struct dbos_buf *in,
+                struct dbos_buf *out) {
+    dbos_buf_reset(out);
+    cr_assert_eq(dbos_session_feed(session, in->data, in->size_bytes), in->size_bytes);
+    settle(scene, session);
+    dbos_session_collect(session, DURABLE, out);
+}
+
+/* The statement that was called last is remembered: not beyond its end. */
+Test(engine_session_call, a_query_ends_the_unnamed_statement_for_calls_too) {
+    struct scene scene;
+    struct dbos_buf in;
+    struct dbos_buf out;
+    struct dbos_session *session = open_prepared(&scene, 1, &in, &out);
+    dbos_session_collect(session, DURABLE, &out);
+    dbos_buf_reset(&in);
+    put_call(&in, &calls[14], false);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], '2', "BindComplete");
+    dbos_buf_reset(&in);
+    size_t at = begin(&in, 'Q');
+    put_string(&in, "SELECT k FROM t WHERE k = 1");
+    end(&in, at);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], 'T', "RowDescription");
+    dbos_buf_reset(&in);
+    put_call(&in, &calls[14], false);
+    say(&scene, session, &in, &out);
+    cr_expect_eq(out.data[0], 'E', "it is there no more");
+    cr_expect_not_null(memmem(out.data, out.size_bytes, "C26000", 7));
+    close_prepared(&scene, session, &in, &out);
 }

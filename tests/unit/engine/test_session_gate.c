@@ -3,23 +3,16 @@
  * creates a table, the other asks for it while the first record is still on its way. */
 #include <criterion/criterion.h>
 #include <semaphore.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "engine/engine_internal.h"
-#include "engine/session.h"
-#include "tests/support/env_fault.h"
+#include "tests/unit/engine/engine_support.h"
 
 TestSuite(engine_session_gate, .timeout = 60);
 
 enum { SYNC_DELAY_US = 500000 };
 
 struct scene {
-    char dir[32];
-    struct dbos_alloc alloc;
-    struct env_fault fault;
-    struct dbos_engine *engine;
+    struct test_engine t;
     struct dbos_submitter submitter;
     struct dbos_session_pool *pool;
     sem_t done;
@@ -27,70 +20,33 @@ struct scene {
 };
 
 static void on_done(struct dbos_request *request) {
-    struct scene *scene = dbos_session_owner(request->owner);
+    struct scene *scene = request->on_done_arg;
     scene->ended = request;
     (void)sem_post(&scene->done);
 }
 
-static bool admit(void *owner) { return owner != NULL; }
-static void cancel(void *owner, uint32_t process, uint32_t key) {
-    (void)owner;
-    (void)process;
-    (void)key;
-}
-
 static void open_scene(struct scene *scene) {
-    struct dbos_errinfo info = {0};
+    const struct dbos_engine_options options = {
+        .partitions = 2, .durability = DBOS_DURABILITY_SYNC, .segment_bytes = 1 << 20};
     memset(scene, 0, sizeof *scene);
-    (void)snprintf(scene->dir, sizeof scene->dir, "/tmp/dbos-gate-XXXXXX");
-    cr_assert_not_null(mkdtemp(scene->dir));
-    dbos_alloc_init(&scene->alloc, "engine", 0);
-    env_fault_init(&scene->fault, 1);
+    test_engine_open(&scene->t, options);
     (void)sem_init(&scene->done, 0, 0);
-    struct dbos_engine_options options = {.env = &scene->fault.env,
-                                          .data_dir = scene->dir,
-                                          .partitions = 2,
-                                          .durability = DBOS_DURABILITY_SYNC,
-                                          .program_dir = "",
-                                          .segment_bytes = 1 << 20};
-    cr_assert_eq(dbos_engine_open(&scene->alloc, &options, &scene->engine, &info), DBOS_OK, "%s",
-                 info.message);
-    scene->submitter.engine = scene->engine;
-    cr_assert_eq(dbos_engine_start(scene->engine, NULL, NULL, &info), DBOS_OK, "%s", info.message);
-    cr_assert_eq(dbos_session_pool_open(dbos_engine_session_alloc(scene->engine), &scene->pool),
+    scene->submitter.engine = scene->t.engine;
+    cr_assert_eq(dbos_session_pool_open(dbos_engine_session_alloc(scene->t.engine), &scene->pool),
                  DBOS_OK);
 }
 
 static void close_scene(struct scene *scene) {
-    char command[64];
-    dbos_engine_stop(scene->engine);
     dbos_session_pool_close(scene->pool);
-    dbos_engine_close(scene->engine);
-    env_fault_fini(&scene->fault);
-    dbos_alloc_fini(&scene->alloc);
-    (void)snprintf(command, sizeof command, "rm -rf %s", scene->dir);
-    cr_assert_eq(system(command), 0);
+    test_engine_close(&scene->t);
 }
 
 static struct dbos_session *begin_session(struct scene *scene) {
-    static const uint8_t startup[] = "\0\0\0\x20\0\3\0\0user\0ana\0database\0dbos\0";
-    struct dbos_session_options options = {.engine = scene->engine,
-                                           .submitter = &scene->submitter,
-                                           .pool = scene->pool,
-                                           .address = "in process",
-                                           .owner = scene,
-                                           .on_done = on_done,
-                                           .admit = admit,
-                                           .cancel = cancel};
-    struct dbos_session *session = NULL;
-    struct dbos_buf out;
-    cr_assert_eq(dbos_session_open(&options, &session), DBOS_OK);
-    cr_assert_eq(dbos_session_feed(session, startup, sizeof startup), sizeof startup);
-    dbos_buf_init(&out, &scene->alloc);
-    dbos_session_collect(session, 0, &out);
-    dbos_buf_fini(&out);
-    cr_assert(dbos_session_is_ready(session));
-    return session;
+    const struct dbos_session_options options = {.submitter = &scene->submitter,
+                                                 .pool = scene->pool,
+                                                 .on_done = on_done,
+                                                 .on_done_arg = scene};
+    return test_session_begin(&scene->t, options);
 }
 
 static void feed_text(struct dbos_session *session, char type, const char *head, const char *text) {
@@ -107,7 +63,7 @@ static void feed_text(struct dbos_session *session, char type, const char *head,
 
 static size_t collected(struct scene *scene, struct dbos_session *session, uint64_t durable) {
     struct dbos_buf out;
-    dbos_buf_init(&out, &scene->alloc);
+    dbos_buf_init(&out, &scene->t.alloc);
     dbos_session_collect(session, durable, &out);
     size_t bytes = out.size_bytes;
     dbos_buf_fini(&out);
@@ -155,13 +111,12 @@ Test(engine_session_gate, a_definition_is_not_spoken_of_before_it_is_durable) {
     struct dbos_session *writer = begin_session(&scene);
     struct dbos_session *parser = begin_session(&scene);
     struct dbos_session *asker = begin_session(&scene);
-    atomic_store(&scene.fault.sync_delay_us, SYNC_DELAY_US);
+    atomic_store(&scene.t.fault.sync_delay_us, SYNC_DELAY_US);
     feed_text(writer, 'Q', "", "CREATE TABLE t (k int PRIMARY KEY)");
-    while (sem_wait(&scene.done) != 0) {
-    }
+    test_wait_for(&scene.done, 1);
     dbos_session_done(writer, scene.ended);
-    uint64_t position = dbos_log_last_position(scene.engine->log);
-    cr_assert_lt(dbos_engine_durable(scene.engine), position, "the disk was too fast");
+    uint64_t position = dbos_log_last_position(scene.t.engine->log);
+    cr_assert_lt(dbos_engine_durable(scene.t.engine), position, "the disk was too fast");
     feed_text(parser, 'P', "", "SELECT k FROM t");
     feed_text(asker, 'P', "", "SELECT nothing FROM t"); /* the error shows that t is there */
     cr_expect_eq(collected(&scene, writer, position - 1), 0);
@@ -170,7 +125,7 @@ Test(engine_session_gate, a_definition_is_not_spoken_of_before_it_is_durable) {
     cr_expect_gt(collected(&scene, writer, position), 0);
     cr_expect_eq(collected(&scene, parser, position), 5, "ParseComplete");
     cr_expect_gt(collected(&scene, asker, position), 50, "ErrorResponse");
-    atomic_store(&scene.fault.sync_delay_us, 0);
+    atomic_store(&scene.t.fault.sync_delay_us, 0);
     dbos_session_close(writer);
     dbos_session_close(parser);
     dbos_session_close(asker);

@@ -60,45 +60,26 @@ struct results {
     bool aborted[8];
 };
 
-static void read_record(struct results *results, struct dbos_record_scratch *scratch,
-                        const uint8_t *record, size_t size_bytes) {
-    struct dbos_record_head head;
-    struct dbos_record_decoder decoder;
+static void note_result(void *arg, const struct dbos_record_head *head,
+                        struct dbos_record_decoder *decoder, size_t size_bytes) {
+    struct results *results = arg;
     struct dbos_event event;
-    struct dbos_errinfo info;
     uint32_t inserts = 0;
-    cr_assert_eq(dbos_record_open(record, size_bytes, scratch, &head, &decoder, &info), DBOS_OK);
-    while (dbos_record_next(&decoder, &event)) {
+    (void)size_bytes;
+    while (dbos_record_next(decoder, &event)) {
         inserts += event.op == DBOS_EVENT_INSERT;
     }
-    cr_assert_eq(dbos_record_end(&decoder, &info), DBOS_OK);
-    if ((head.flags & DBOS_RECORD_TASK_RESULT) != 0) {
+    if ((head->flags & DBOS_RECORD_TASK_RESULT) != 0) {
         cr_assert_lt(results->count, 8);
-        results->versions[results->count] = head.procedure_version;
-        results->aborted[results->count] = head.outcome != 0;
+        results->versions[results->count] = head->procedure_version;
+        results->aborted[results->count] = head->outcome != 0;
         results->inserts[results->count++] = inserts;
     }
 }
 
 static void read_results(struct test_engine *t, struct results *results) {
-    struct dbos_log_reader *reader = NULL;
-    struct dbos_record_scratch scratch;
-    struct dbos_batch batch;
-    struct dbos_errinfo info;
     *results = (struct results){.count = 0};
-    dbos_record_scratch_init(&scratch, &t->alloc);
-    cr_assert_eq(dbos_log_reader_open(&t->alloc, dbos_env_posix(), t->dir, 1, 0, &reader, &info),
-                 DBOS_OK);
-    while (dbos_log_reader_next(reader, &batch, &info) == DBOS_READ_BATCH) {
-        size_t cursor = 0;
-        size_t size_bytes = 0;
-        const uint8_t *record = NULL;
-        while ((record = dbos_batch_next(&batch, &cursor, &size_bytes)) != NULL) {
-            read_record(results, &scratch, record, size_bytes);
-        }
-    }
-    dbos_log_reader_close(reader);
-    dbos_record_scratch_fini(&scratch);
+    test_log_walk(t, note_result, results);
 }
 
 /* Half a megabyte is more than a transaction keeps for the next one. */

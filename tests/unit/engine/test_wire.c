@@ -1,6 +1,7 @@
 #include "engine/wire.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "procs/sql/type_io.h"
@@ -134,46 +135,136 @@ Test(engine_wire, a_body_that_is_cut_anywhere_is_a_protocol_error) {
 static const char call[] =
     "B\0\0\0\x1d\0s\0\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x2a\xff\xff\xff\xff\0\x01\0\x01"
     "D\0\0\0\x06P\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+/* With a name so long that a Bind which ends right behind it is not too short, and nothing behind
+ * its Sync that a Describe could be mistaken for. */
+static const char long_call[] =
+    "B\0\0\0\x25\0prepared9\0\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x2a\xff\xff\xff\xff\0\x01\0\x01"
+    "E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
 enum { CALL_BYTES = sizeof call - 1 };
+
+static const struct {
+    const char *bytes;
+    size_t size_bytes;
+    size_t bind_bytes;
+    const char *statement;
+    bool describes;
+} calls[] = {
+    {call, CALL_BYTES, 30, "s", true},
+    {long_call, sizeof long_call - 1, 38, "prepared9", false},
+};
 
 Test(engine_wire, a_call_that_is_cut_anywhere_is_none) {
     struct guard guard;
     struct dbos_wire_call got;
     open_guard(&guard);
-    for (size_t cut = 0; cut < CALL_BYTES; cut++) {
-        const uint8_t *at = place(&guard, call, cut);
-        cr_expect_not(dbos_wire_get_call(at, cut, &got), "cut at %zu", cut);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        size_t size_bytes = calls[i].size_bytes;
+        for (size_t cut = 0; cut < size_bytes; cut++) {
+            const uint8_t *at = place(&guard, calls[i].bytes, cut);
+            cr_expect_not(dbos_wire_get_call(at, cut, &got), "call %zu cut at %zu", i, cut);
+        }
+        const uint8_t *at = place(&guard, calls[i].bytes, size_bytes);
+        cr_assert(dbos_wire_get_call(at, size_bytes, &got));
+        cr_expect_eq(got.size_bytes, size_bytes);
+        cr_expect_eq(got.describes, calls[i].describes);
+        cr_expect_str_eq(got.bind.statement, calls[i].statement);
+        cr_expect_eq(got.bind.parameter_count, 2);
+        bool is_null = false;
+        struct dbos_bytes value = dbos_wire_next_value(&got.bind.values, &is_null);
+        cr_expect(!is_null && value.size_bytes == 4 && value.data[3] == 0x2a);
+        (void)dbos_wire_next_value(&got.bind.values, &is_null);
+        cr_expect(is_null && got.bind.values.size_bytes == 0);
     }
-    const uint8_t *at = place(&guard, call, CALL_BYTES);
-    cr_assert(dbos_wire_get_call(at, CALL_BYTES, &got));
-    cr_expect_eq(got.size_bytes, CALL_BYTES);
-    cr_expect(got.describes);
-    cr_expect_str_eq(got.bind.statement, "s");
-    cr_expect_eq(got.bind.parameter_count, 2);
-    bool is_null = false;
-    struct dbos_bytes value = dbos_wire_next_value(&got.bind.values, &is_null);
-    cr_expect(!is_null && value.size_bytes == 4 && value.data[3] == 0x2a);
-    (void)dbos_wire_next_value(&got.bind.values, &is_null);
-    cr_expect(is_null && got.bind.values.size_bytes == 0);
     close_guard(&guard);
 }
 
-/* The Bind in it is cut, and its length says that this is all. */
-Test(engine_wire, a_call_whose_bind_is_cut_anywhere_is_none) {
-    enum { BIND_BYTES = 30 };
-    struct guard guard;
+/* Is it one, with Execute and Sync behind that Bind? Its length says that `body_bytes` are all. */
+static bool is_call(const struct guard *guard, const void *body, size_t body_bytes) {
+    static const char rest[] = "E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+    uint8_t bytes[128] = {'B', 0, 0, 0, (uint8_t)(body_bytes + 4)};
     struct dbos_wire_call got;
+    size_t size_bytes = 5 + body_bytes + sizeof rest - 1;
+    cr_assert_leq(size_bytes, sizeof bytes);
+    memcpy(bytes + 5, body, body_bytes);
+    memcpy(bytes + 5 + body_bytes, rest, sizeof rest - 1);
+    return dbos_wire_get_call(place(guard, bytes, size_bytes), size_bytes, &got);
+}
+
+Test(engine_wire, a_call_whose_bind_is_cut_anywhere_is_none) {
+    struct guard guard;
     open_guard(&guard);
-    for (size_t cut = 5; cut < BIND_BYTES; cut++) {
-        uint8_t shorter[CALL_BYTES];
-        memcpy(shorter, call, cut);
-        memcpy(shorter + cut, call + BIND_BYTES, CALL_BYTES - BIND_BYTES);
-        shorter[4] = (uint8_t)(cut - 1);
-        size_t size_bytes = cut + CALL_BYTES - BIND_BYTES;
-        const uint8_t *at = place(&guard, shorter, size_bytes);
-        cr_expect_not(dbos_wire_get_call(at, size_bytes, &got), "cut at %zu", cut);
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        size_t body_bytes = calls[i].bind_bytes - 5;
+        for (size_t cut = 0; cut < body_bytes; cut++) {
+            cr_expect_not(is_call(&guard, calls[i].bytes + 5, cut), "call %zu cut at %zu", i, cut);
+        }
+        cr_expect(is_call(&guard, calls[i].bytes + 5, body_bytes));
     }
     close_guard(&guard);
+}
+
+#define BODY(is_sound, body)                                                                       \
+    { (is_sound), sizeof(body) - 1, (body) }
+
+Test(engine_wire, a_call_that_contradicts_itself_is_none) {
+    static const struct {
+        bool is_sound;
+        size_t size_bytes;
+        const char *body;
+    } cases[] = {
+        BODY(true, "\0s\0\0\x01\0\x01\0\x01\xff\xff\xff\xff\0\x01\0\x01"),
+        BODY(true, "\0\0\0\0\0\0\0\0"),                               /* the shortest one */
+        BODY(false, "\0\0\0\0\0\0\0"),                                /* shorter than that */
+        BODY(false, "\0s\0\0\x02\0\0\0\0\0\x01\xff\xff\xff\xff\0\0"), /* 2 formats, 1 value */
+        BODY(false, "\0s\0\0\x01\x01\0\0\0\0\x01\0\0"),               /* format 256 */
+        BODY(false, "\0s\0\0\0\0\0\0\x02\0\0\x01\0"),                 /* result format 256 */
+        BODY(false, "\0s\0\0\0\0\x01\0\0\0\x03"
+                    "abc\0\0\0"), /* a byte behind it */
+        BODY(false, "\0s\0\0\0\0\x02\0\0\0\x03"
+                    "abc\0\0\0"),                               /* 2 values, 1 is there */
+        BODY(false, "\0s\0\0\0\0\x01\xff\xff\xff\xfe\0\0\0\0"), /* a value of 4 GB */
+        BODY(false, "p\0s\0\0\0\0\x01\0\0\0\0\0\0"),            /* a portal with a name */
+    };
+    struct guard guard;
+    open_guard(&guard);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_expect_eq(is_call(&guard, cases[i].body, cases[i].size_bytes), cases[i].is_sound,
+                     "case %zu", i);
+    }
+    close_guard(&guard);
+}
+
+/* The names would begin behind the end of such a Bind. */
+Test(engine_wire, a_call_whose_bind_ends_before_its_names_is_none) {
+    struct guard guard;
+    struct dbos_wire_call got;
+    uint8_t bytes[64];
+    open_guard(&guard);
+    memset(bytes, 'x', sizeof bytes);
+    memcpy(bytes, "B\0\0\0\0\0", 6);
+    for (uint8_t length = 0; length < 12; length++) {
+        bytes[4] = length;
+        cr_expect_not(dbos_wire_get_call(place(&guard, bytes, sizeof bytes), sizeof bytes, &got));
+    }
+    close_guard(&guard);
+}
+
+Test(engine_wire, a_call_has_no_larger_messages_than_others) {
+    static const char head[] = "B\0\0\0\0\0\0\0\0\0\x01"; /* one value, */
+    static const char tail[] = "\0\0E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04";
+    enum { HEAD_BYTES = sizeof head - 1, TAIL_BYTES = sizeof tail - 1, ELSE_BYTES = 16 };
+    struct dbos_wire_call got;
+    uint8_t *bytes = calloc(1, DBOS_WIRE_MESSAGE_BYTES_MAX + 64);
+    cr_assert_not_null(bytes);
+    for (uint32_t more = 0; more < 2; more++) {
+        uint32_t length = DBOS_WIRE_MESSAGE_BYTES_MAX + more;
+        memcpy(bytes, head, HEAD_BYTES);
+        dbos_store_u32(bytes + 1, __builtin_bswap32(length));
+        dbos_store_u32(bytes + HEAD_BYTES, __builtin_bswap32(length - ELSE_BYTES));
+        memcpy(bytes + length - 1, tail, TAIL_BYTES);
+        cr_expect_eq(dbos_wire_get_call(bytes, length - 1 + TAIL_BYTES, &got), more == 0);
+    }
+    free(bytes);
 }
 
 /* What is taken for a call must be one for the other decoders, too. */
@@ -250,6 +341,8 @@ Test(engine_wire, bodies_that_contradict_themselves_are_refused) {
         {'P', "s\0q\0\xff\xff", 6, "08P01"},                        /* 65,535 types */
         {'B', "\0\0\0\x02\0\0\0\0\0\x01\0\0\0\0\0\0", 16, "08P01"}, /* 2 formats, 1 value */
         {'B', "\0\0\0\x01\0\x02\0\0\0\0", 10, "22023"},             /* format 2 */
+        {'B', "\0\0\0\x01\x01\0\0\0\0\0", 10, "22023"},             /* format 256 */
+        {'B', "\0\0\0\0\0\0\0\x01\0\x02", 10, "22023"},             /* result format 2 */
         {'B', "\0\0\0\0\0\x01\x7f\xff\xff\xff\0\0", 12, "08P01"},   /* a value of 2 GB */
         {'D', "X\0", 2, "08P01"},                                   /* neither S nor P */
     };
