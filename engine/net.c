@@ -41,7 +41,8 @@ struct connection {
     bool is_admitted; /* counts as a session */
     bool is_closing;  /* nothing is sent or received any more */
     int file;
-    uint64_t opened_ns;
+    uint64_t since_ns; /* it has been waited for: until it is a session, or takes its last reply */
+    bool is_ending;
     struct dbos_session *session;
     struct dbos_loop_op recv;
     struct dbos_loop_op send;
@@ -241,6 +242,7 @@ static void sent(struct dbos_loop_op *op, int32_t result) {
         disconnect(connection);
         return;
     }
+    connection->since_ns = connection->is_ending ? now_ns(connection->net) : connection->since_ns;
     connection->sent_bytes += (size_t)result;
     if (connection->sent_bytes < connection->sending.size_bytes) {
         send_rest(connection);
@@ -354,7 +356,7 @@ static struct connection *open_connection(struct dbos_net *net, int file) {
     describe_peer(file, peer, sizeof peer);
     connection->net = net;
     connection->file = file;
-    connection->opened_ns = now_ns(net);
+    connection->since_ns = now_ns(net);
     connection->recv = (struct dbos_loop_op){.done = received, .owner = connection};
     connection->send = (struct dbos_loop_op){.done = sent, .owner = connection};
     dbos_buf_init(&connection->in, net->session_alloc);
@@ -569,6 +571,17 @@ static void notice_drain(struct dbos_net *net) {
     }
 }
 
+/* Who has said goodbye takes what is on its way, as long as it takes something. */
+static bool is_overdue(struct connection *connection, uint64_t now) {
+    if (dbos_session_is_over(connection->session)) {
+        connection->since_ns = connection->is_ending ? connection->since_ns : now;
+        connection->is_ending = true;
+    } else if (dbos_session_is_ready(connection->session)) {
+        return false;
+    }
+    return now - connection->since_ns > connection->net->startup_timeout_ns;
+}
+
 static void tick(struct dbos_net *net) {
     uint64_t now = now_ns(net);
     net->looked_ns = now;
@@ -581,7 +594,7 @@ static void tick(struct dbos_net *net) {
     net->ticked_ns = now;
     resume_accept(net);
     for (struct connection *at = net->connections; at != NULL; at = at->next) {
-        if (!dbos_session_is_ready(at->session) && now - at->opened_ns > net->startup_timeout_ns) {
+        if (is_overdue(at, now)) {
             disconnect(at);
         }
     }

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <libpq-fe.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -426,5 +427,65 @@ Test(replies, of_the_archive_may_have_a_row_of_any_size) {
                  70000000);
     cr_expect_eq(number(conn, "SELECT starts FROM dbos.archive"), 1);
     PQfinish(conn);
+    wire_node_stop(&node);
+}
+
+/* Goal: who says goodbye, or whose node stops, has the reply that is on its way first, however long
+ * it has been there. Method: a session that is older than a start-up may take; its client does not
+ * read for a while. */
+Test(replies, that_are_on_their_way_arrive_before_the_end) {
+    const char *const arguments[] = {"--partitions", "2", NULL};
+    for (int stops = 0; stops < 2; stops++) {
+        struct wire_node node;
+        struct reader reader;
+        wire_node_start(&node, arguments);
+        PGconn *conn = watch_connect(&node);
+        fill(conn);
+        PQfinish(conn);
+        begin(&reader, &node, true);
+        for (int i = 0; i < 24; i++) {
+            nap(500);
+        }
+        request(&reader);
+        if (stops == 0) {
+            wire_put_bare(&reader.wire, 'X');
+            wire_send(&reader.wire);
+        }
+        nap(500);
+        if (stops == 1) {
+            cr_assert_eq(kill(node.pid, SIGTERM), 0);
+            nap(500);
+        }
+        read_all(&reader);
+        reader.sqlstate[0] = 0; /* a node that stops says so behind it */
+        cr_expect(is_full(&reader), "%s: %d rows", stops == 1 ? "a stop" : "goodbye", reader.rows);
+        wire_close(&reader.wire);
+        wire_node_stop(&node);
+    }
+}
+
+/* Goal: who says goodbye and never reads does not keep its reply in the node for ever. Method: it
+ * does not read for longer than a start-up may take. */
+Test(replies, that_nobody_takes_are_dropped_after_the_end) {
+    const char *const arguments[] = {"--partitions", "2", NULL};
+    struct wire_node node;
+    struct reader reader;
+    wire_node_start(&node, arguments);
+    PGconn *conn = watch_connect(&node);
+    fill(conn);
+    begin(&reader, &node, true);
+    request(&reader);
+    wire_put_bare(&reader.wire, 'X');
+    wire_send(&reader.wire);
+    for (int i = 0; i < 4; i++) {
+        nap(500);
+    }
+    cr_expect_gt(number(conn, replies_held), 0, "it was not on its way");
+    for (int i = 0; i < 50 && number(conn, replies_held) != 0; i++) {
+        nap(500);
+    }
+    cr_expect_eq(number(conn, replies_held), 0);
+    PQfinish(conn);
+    wire_close(&reader.wire);
     wire_node_stop(&node);
 }
