@@ -21,7 +21,8 @@ demo: build
 build:
 	@scripts/setup.sh build
 	@mkdir -p build
-	@cmake --preset release $(if $(wildcard build/release/CMakeCache.txt),,-DDBOS_TESTS=OFF) \
+	@profile=$$(scripts/profile.sh $(PROFILE)) && cmake --preset release -DDBOS_PROFILE_FROM="$$profile" \
+	    $(if $(wildcard build/release/CMakeCache.txt),,-DDBOS_TESTS=OFF) \
 	    >build/configure.log || { cat build/configure.log; exit 1; }
 	@cmake --build build/release --target tools/all -j $(JOBS)
 	@ln -sfn release/bin build/bin
@@ -30,6 +31,7 @@ test:
 	@scripts/setup.sh test
 	@scripts/test.sh
 
+bench: PROFILE = --fresh
 bench: build
 	@scripts/setup.sh bench
 	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded \

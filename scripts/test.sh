@@ -36,7 +36,9 @@ check() {
 }
 
 build() { # build PRESET [TARGET]
-    cmake --preset "$1" -DDBOS_TESTS=ON && cmake --build "build/$1" --target "${2:-all}" -j "$jobs"
+    local profile=
+    [ "$1" != release ] || profile=$(scripts/profile.sh)
+    cmake --preset "$1" -DDBOS_TESTS=ON -DDBOS_PROFILE_FROM="$profile" && cmake --build "build/$1" --target "${2:-all}" -j "$jobs"
 }
 
 attribute() { # attribute FILE NAME: of the first <testsuite>
