@@ -126,13 +126,13 @@ def long(lines):
     rows = [
         [f"{key[0]} x {key[1]}", median(found), median(found, "tps_ended"), f"{median(found, 'sealed_s'):.1f}",
          f"{median(found, 'archived_s'):.1f}", median(found, "p50_us"), median(found, "p99_us"), median(found, "rss_mb"),
-         f"{peers[key][-1]['tps']:,}" if key in peers else "not measured"]
+         median(peers[key]) if key in peers else "not measured"]
         for key, found in runs.items()
     ]  # fmt: skip
     table(["setting", "tps sealed", "until replied", "sealed s", "archived s", "p50 us", "p99 us", "RSS MB", "Tarantool C"], rows)
     for key, found in runs.items():
         if key in peers:
-            ratio = median(found) / peers[key][-1]["tps"]
+            ratio = median(found) / median(peers[key])
             bar(f"{key[0]} x {key[1]}: {ratio:.2f} x Tarantool (>= 1.3)", ratio >= 1.3)
 
 

@@ -243,11 +243,15 @@ part_long() {
             again
             votes_agree "$accepted"
             stop_node
+            long_tarantool "$setting"
         done
     done
+}
+# long_tarantool SETTING: the same beside it, so that both have the same minutes of the machine
+long_tarantool() {
     if command -v tarantool >/dev/null; then
         progress "long: Tarantool"
-        COMBOS=${LONG:-32 16;8 128} REPS=${LONG_REPS:-1} SECS=${LONG_S:-60} CALM=1 QUIET_S=${QUIET_S:-10} RESULTS=$results \
+        COMBOS=$1 REPS=1 SECS=${LONG_S:-60} CALM=1 QUIET_S=${QUIET_S:-10} RESULTS=$results \
             bash "$peers/tarantool.sh" "$([ "$durability" = sync ] && echo fsync || echo write)" || echo "Tarantool: not measured"
     else
         echo "Tarantool is not installed: not measured"
