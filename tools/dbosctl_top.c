@@ -16,7 +16,7 @@ enum {
 /* -- readings -------------------------------------------------------------------------------------
  */
 
-enum view { LATENCY, HISTOGRAM, PARTITIONS, LOG, STATEMENTS, SESSIONS, MEMORY, VIEWS };
+enum view { LATENCY, HISTOGRAM, PARTITIONS, LOG, ARCHIVE, STATEMENTS, SESSIONS, MEMORY, VIEWS };
 
 /* Keys come first: rows of two readings are matched by them. */
 static const char *const queries[VIEWS] = {
@@ -25,6 +25,8 @@ static const char *const queries[VIEWS] = {
     [PARTITIONS] = "SELECT kind, partition, executed, queue_depth, busy_us FROM dbos.partitions",
     [LOG] = ("SELECT 'log', records, batches, syncs, bytes, in_flight_bytes, last_position, "
              "durable_position FROM dbos.log"),
+    [ARCHIVE] = ("SELECT 'archive', state, class, lag_positions, lag_bytes, lag_s, waiting "
+                 "FROM dbos.archive"),
     [STATEMENTS] = "SELECT kind, name, calls, errors, total_us FROM dbos.statements",
     [SESSIONS] = "SELECT 'sessions', count(*), coalesce(sum(in_flight), 0) FROM dbos.sessions",
     [MEMORY] = "SELECT area, name, bytes FROM dbos.memory ORDER BY bytes DESC",
@@ -166,6 +168,14 @@ static void print_log(const struct pair *pair) {
                  rate(pair, LOG, 0, 1, 4) / 1048576, number(&pair->now, LOG, 0, 5) / 1048576);
 }
 
+static void print_archive(const struct pair *pair) {
+    (void)printf("\nARCHIVE      state   class  lag txns     lag MB      lag s  requests waiting\n");
+    (void)printf("%18s %7s %9s %10.1f %10.1f %17s\n", text(&pair->now, ARCHIVE, 0, 1),
+                 text(&pair->now, ARCHIVE, 0, 2), text(&pair->now, ARCHIVE, 0, 3),
+                 number(&pair->now, ARCHIVE, 0, 4) / 1048576, number(&pair->now, ARCHIVE, 0, 5),
+                 text(&pair->now, ARCHIVE, 0, 6));
+}
+
 /* The row with the largest growth below `limit`; -1 = there is none. */
 static int next_busiest(const struct pair *pair, double limit, int after) {
     int best = -1;
@@ -235,6 +245,7 @@ static void print_all(const struct pair *pair, const struct dbosctl_top_options 
     print_latencies(pair);
     print_partitions(pair);
     print_log(pair);
+    print_archive(pair);
     print_statements(pair);
     print_memory(pair);
     (void)fflush(stdout);

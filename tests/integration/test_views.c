@@ -300,6 +300,7 @@ Test(views, top_shows_every_part_once) {
         "requests/s",        "LATENCY us",
         "log sync",          "PARTITION",
         "barrier",           "records/batch",
+        "ARCHIVE",           "running",
         "statement  SELECT", "MEMORY MB",
         "anonymous RSS",     "table      dbos.catalog",
     };
