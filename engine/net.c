@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "engine/rounds.h"
 #include "engine/session.h"
 
 enum {
@@ -43,6 +44,7 @@ struct connection {
     int file;
     uint64_t since_ns; /* it has been waited for: until it is a session, or takes its last reply */
     bool is_ending;
+    uint64_t heard_round; /* dbos_rounds_hear() */
     struct dbos_session *session;
     struct dbos_loop_op recv;
     struct dbos_loop_op send;
@@ -81,6 +83,7 @@ struct dbos_net {
     uint32_t heard_count;      /* connections in this turn, or more */
     struct connection *lonely; /* the only one that was heard in the last turns, or NULL */
     uint32_t lonely_turns;
+    struct dbos_rounds rounds;
     _Atomic uint32_t connection_count;
     uint32_t session_count;
     bool accept_paused; /* out of descriptors */
@@ -200,6 +203,7 @@ static void note_heard(struct connection *connection) {
         net->heard = connection;
         net->heard_count++;
     }
+    dbos_rounds_hear(&net->rounds, &connection->heard_round);
 }
 
 /* Bytes used. */
@@ -644,16 +648,42 @@ static void serve_all(struct dbos_net *net) {
     }
 }
 
-static void settle(struct dbos_net *net) {
-    if (!dbos_submitter_settle(&net->submitter, is_alone(net))) {
-        return;
-    }
+/* What was run here is written: now and here, if the log's thread is not at it. */
+static void write_here(struct dbos_net *net) {
+    uint64_t begun_ns = now_ns(net);
+    (void)dbos_submitter_settle(&net->submitter, true);
     dbos_queue_end_sleep(&net->done); /* it may have told this thread, which looks now */
     if (take_durable(net)) {
         net->looked_ns = now_ns(net);
-        serve_all(net);
-        (void)dbos_submitter_settle(&net->submitter, false);
+        dbos_rounds_end(&net->rounds, begun_ns, net->looked_ns);
+        serve_all(net); /* what this submits is the next turn's */
     }
+}
+
+/* All that is under way was run here and waits for the disk: then it can be written here, too, when
+ * enough is there. */
+static bool is_quiet(const struct dbos_net *net) {
+    return !net->is_drained && !dbos_engine_is_async(net->engine) &&
+           dbos_rounds_may_write(&net->rounds, net->busy_count);
+}
+
+/* How long at most this thread may sleep now, because of what it still has to write; UINT64_MAX =
+ * as long as it likes. */
+static uint64_t settle(struct dbos_net *net) {
+    bool alone = is_alone(net);
+    if (!net->submitter.holds_log) {
+        return UINT64_MAX;
+    }
+    if (!alone && !is_quiet(net)) {
+        (void)dbos_submitter_settle(&net->submitter, false);
+        dbos_rounds_end_elsewhere(&net->rounds, net->looked_ns);
+        return UINT64_MAX;
+    }
+    uint64_t patience_us = alone ? 0 : dbos_rounds_patience_us(&net->rounds, now_ns(net));
+    if (patience_us == 0) {
+        write_here(net);
+    }
+    return net->submitter.holds_log ? patience_us : UINT64_MAX;
 }
 
 static void turn(struct dbos_net *net) {
@@ -663,8 +693,9 @@ static void turn(struct dbos_net *net) {
     notice_drain(net);
     tick(net);
     serve_all(net);
-    settle(net);
+    uint64_t most_us = settle(net);
     uint64_t timeout_us = sleep_us(net);
+    timeout_us = timeout_us < most_us ? timeout_us : most_us;
     dbos_submitter_rests(&net->submitter);
     enum dbos_err err = dbos_loop_turn(net->loop, timeout_us, &info);
     dbos_submitter_works(&net->submitter);
@@ -696,6 +727,7 @@ static void *net_main(void *arg) {
     while (net->accept.is_active || net->wake.is_active) {
         turn(net);
     }
+    (void)dbos_submitter_settle(&net->submitter, false);
     dbos_submitter_rests(&net->submitter);
     return NULL;
 }
@@ -759,6 +791,7 @@ enum dbos_err dbos_net_open(struct dbos_alloc *alloc, struct dbos_engine *engine
     net->alloc = alloc;
     net->engine = engine;
     net->submitter.engine = engine;
+    dbos_rounds_init(&net->rounds);
     net->session_alloc = dbos_engine_session_alloc(engine);
     net->env = dbos_engine_env(engine);
     net->connections_max =

@@ -14,7 +14,7 @@ void dbos_submitter_works(struct dbos_submitter *submitter) {
 }
 
 void dbos_submitter_rests(struct dbos_submitter *submitter) {
-    DBOS_CHECK(!submitter->holds_log && submitter->chain.count == 0);
+    DBOS_CHECK(submitter->chain.count == 0);
     dbos_log_producer_rests(submitter->engine->log);
 }
 

@@ -169,7 +169,8 @@ static void print_log(const struct pair *pair) {
 }
 
 static void print_archive(const struct pair *pair) {
-    (void)printf("\nARCHIVE      state   class  lag txns     lag MB      lag s  requests waiting\n");
+    (void)printf(
+        "\nARCHIVE      state   class  lag txns     lag MB      lag s  requests waiting\n");
     (void)printf("%18s %7s %9s %10.1f %10.1f %17s\n", text(&pair->now, ARCHIVE, 0, 1),
                  text(&pair->now, ARCHIVE, 0, 2), text(&pair->now, ARCHIVE, 0, 3),
                  number(&pair->now, ARCHIVE, 0, 4) / 1048576, number(&pair->now, ARCHIVE, 0, 5),
