@@ -32,6 +32,7 @@ test:
 	@scripts/test.sh
 
 bench: PROFILE = --fresh
+bench: export SECS ?= 2
 bench: build
 	@scripts/setup.sh bench
 	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded \
