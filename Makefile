@@ -38,7 +38,8 @@ bench: build
 	@cmake --build build/release --target bench_raw_sync bench_null_server bench_embedded \
 	    bench_load -j $(JOBS)
 	@OUT=$(BENCH_OUT) bench/all.sh
-	@RAW=$(BENCH_OUT)/embedded.jsonl BIN=build/bin bench/embedded.sh | tee $(BENCH_OUT)/embedded.txt
+	@RAW=$(BENCH_OUT)/embedded.jsonl BIN=build/bin bench/embedded.sh >$(BENCH_OUT)/embedded.txt
+	@cat $(BENCH_OUT)/embedded.txt
 	@OUT=$(BENCH_OUT) bench/full.sh $(if $(FULL),,reads)
 
 fuzz:

@@ -1,4 +1,4 @@
-# The node that the benchmarks' scripts start; sourced by them. It lies in $work, its programs in $bin, its
+# The node that the benchmarks' scripts start, and scripts/profile.sh; sourced by them. It lies in $work, its programs in $bin, its
 # messages go to $out. $node is its process, $port where it listens.
 node=
 port=
