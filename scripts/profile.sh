@@ -1,7 +1,8 @@
 #!/bin/bash
 # The profile that the release build is optimized by (docs/adr/0009-profile.md): builds the node so
 # that it counts what it does, has it do some of everything for about twenty seconds, and leaves the
-# counts in build/profile/<time>. Prints that folder's name; nothing where the compiler is not gcc.
+# counts in build/profile/<time>. Prints that folder's name, or nothing where there is no profile; why
+# that is so, and that one is older than a source, it says on standard error.
 #   profile.sh          makes one where there is none
 #   profile.sh --fresh  makes one, too, where a source is newer than it; fails where that fails
 set -euo pipefail
@@ -15,13 +16,21 @@ is_stale() { [ -n "$(find "${sources[@]}" -newer "$1" \( -name '*.[ch]' -o -name
 
 mkdir -p "$profiles"
 profile=$(newest)
-if [ -n "$profile" ] && { [ "$fresh" = no ] || ! is_stale "$profile"; }; then
-    echo "$profile"
-    exit
+if [ -n "$profile" ]; then
+    stale=$(is_stale "$profile" && echo yes || echo no)
+    if [ "$fresh" = no ] || [ "$stale" = no ]; then
+        [ "$stale" = no ] ||
+            echo "profile: older than a source; a function that has changed since is optimized without (scripts/profile.sh --fresh)" >&2
+        echo "$profile"
+        exit
+    fi
 fi
 case $("${CC:-cc}" --version 2>/dev/null) in
 *"Free Software Foundation"*) ;;
-*) exit ;;
+*)
+    echo "profile: ${CC:-cc} is not gcc: the programs are built without" >&2
+    exit
+    ;;
 esac
 
 out=$profiles/log
