@@ -43,7 +43,7 @@ struct connection {
     bool is_closing;  /* nothing is sent or received any more */
     int file;
     uint64_t since_ns; /* it has been waited for: until it is a session, or takes its last reply */
-    bool is_ending;
+    bool is_ending;    /* its session is over, and something is on its way */
     uint64_t heard_round; /* dbos_rounds_hear() */
     struct dbos_session *session;
     struct dbos_loop_op recv;

@@ -19,7 +19,8 @@ struct dbos_net_options {
     const char *address;         /* NULL = 127.0.0.1; anything but loopback is refused */
     uint16_t port;               /* 0 takes a free one */
     uint32_t connections_max;    /* 0 = 1,000 */
-    uint32_t startup_timeout_ms; /* 0 = 10,000: a connection must be a session by then */
+    uint32_t startup_timeout_ms; /* 0 = 10,000: a connection must be a session by then, and after
+                                  * its end take something of its last reply as often */
     enum dbos_loop_kind loop;
 };
 

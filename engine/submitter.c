@@ -78,11 +78,11 @@ void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request
     dbos_submitter_flush(submitter);
 }
 
-bool dbos_submitter_settle(struct dbos_submitter *submitter, bool is_alone) {
+bool dbos_submitter_settle(struct dbos_submitter *submitter, bool here) {
     if (!submitter->holds_log) {
         return false;
     }
     submitter->holds_log = false;
-    dbos_log_release(submitter->engine->log, is_alone);
-    return is_alone;
+    dbos_log_release(submitter->engine->log, here);
+    return here;
 }

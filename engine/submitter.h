@@ -5,8 +5,9 @@
  * transaction. So the submitter takes the turn of a partition that sleeps with an empty queue, and
  * runs there what has been quick so far (dbos_plan_is_quick), a bounded number of requests between
  * two visits to its sockets. What takes longer than a moment after all is undone without a trace
- * and handed over as if it had never been tried. A client that is alone with its request gets its
- * commit written and synced here, too (dbos_log_release). docs/adr/0006-the-submitter-runs-it.md.
+ * and handed over as if it had never been tried. A client that is alone with its request, or one
+ * of a few (engine/rounds.h), gets its commit written and synced here, too (dbos_log_release).
+ * docs/adr/0006-the-submitter-runs-it.md.
  *
  * Thread: one, the submitter's. Memory: the owner's. */
 #ifndef DBOS_ENGINE_SUBMITTER_H
@@ -33,8 +34,9 @@ void dbos_submitter_submit(struct dbos_submitter *submitter, struct dbos_request
 void dbos_submitter_queue(struct dbos_submitter *submitter, struct dbos_request *request);
 void dbos_submitter_flush(struct dbos_submitter *submitter);
 
-/* What was run here goes to the log; before resting. `is_alone`: nobody else waits for this thread,
+/* What was run here goes to the log: before resting, or a moment later (a millisecond at most, in
+ * which nobody's commit is written). `here`: nobody else would be kept waiting by this thread,
  * which may write and sync itself. True: it may have, look at dbos_engine_durable(). */
-bool dbos_submitter_settle(struct dbos_submitter *submitter, bool is_alone);
+bool dbos_submitter_settle(struct dbos_submitter *submitter, bool here);
 
 #endif /* DBOS_ENGINE_SUBMITTER_H */

@@ -153,8 +153,8 @@ void dbos_log_producer_rests(struct dbos_log *log);
 /* Between the two, what any thread appends does not wake the log thread: the caller has more to
  * append, or will do the log thread's work itself. Release then wakes it; with `here` (synchronous
  * durability), where that thread sleeps, the caller writes and syncs what there is, which saves a
- * lonely client two changes of threads. It may take as long as the disk does, and calls on_durable.
- * Any thread, in pairs, for a moment. */
+ * few clients two changes of threads. It may take as long as the disk does, and calls on_durable.
+ * Any thread, in pairs, for a millisecond at most. */
 void dbos_log_hold(struct dbos_log *log);
 void dbos_log_release(struct dbos_log *log, bool here);
 
