@@ -8,7 +8,8 @@
 /* One barrier runs at most so many requests, so that single-partition work is not starved. */
 enum { REQUESTS_PER_BARRIER = 64, SPINS_BEFORE_SLEEP = 2000 };
 
-void dbos_barrier_init(struct dbos_barrier *barrier) {
+void dbos_barrier_init(struct dbos_barrier *barrier, bool may_spin) {
+    barrier->spins = may_spin ? SPINS_BEFORE_SLEEP : 0;
     dbos_queue_init(&barrier->queue, -1);
     atomic_init(&barrier->requested, 0);
     atomic_init(&barrier->arrived, 0);
@@ -121,7 +122,7 @@ void dbos_barrier_arrive(struct dbos_engine *engine) {
         lead(engine);
         return;
     }
-    for (uint32_t spin = 0; spin < SPINS_BEFORE_SLEEP; spin++) {
+    for (uint32_t spin = 0; spin < barrier->spins; spin++) {
         if (atomic_load(&barrier->generation) != generation) {
             return;
         }

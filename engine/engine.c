@@ -74,6 +74,11 @@ static enum dbos_err open_txn(struct dbos_engine *engine, uint32_t partition, st
     return DBOS_OK;
 }
 
+static uint32_t processors(void) {
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count < 1 ? 1 : (uint32_t)count;
+}
+
 static enum dbos_err open_partitions(struct dbos_engine *engine, struct dbos_errinfo *info) {
     engine->partitions =
         dbos_take_zero(engine->alloc, engine->partition_count * sizeof *engine->partitions);
@@ -91,7 +96,7 @@ static enum dbos_err open_partitions(struct dbos_engine *engine, struct dbos_err
             return err;
         }
     }
-    dbos_barrier_init(&engine->barrier);
+    dbos_barrier_init(&engine->barrier, engine->partition_count < processors());
     engine->meters =
         dbos_take_zero(engine->alloc, (engine->partition_count + 1) * sizeof *engine->meters);
     if (engine->meters == NULL) {
@@ -152,10 +157,7 @@ static enum dbos_err open_parts(struct dbos_engine *engine, struct dbos_errinfo 
     return err != DBOS_OK ? err : open_partitions(engine, info);
 }
 
-static uint32_t default_partitions(void) {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores <= 2 ? 1 : (uint32_t)cores - 1;
-}
+static uint32_t default_partitions(void) { return processors() <= 2 ? 1 : processors() - 1; }
 
 enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engine_options *options,
                                struct dbos_engine **out, struct dbos_errinfo *info) {
