@@ -7,7 +7,8 @@
  * vote     procs/examples/vote.c for SECONDS, phones drawn from PHONES, starting empty:
  *          path "txn" (begin, plan, commit) without a log and with one, and path "engine" (the same
  *          as a partition runs a request: its reply is encoded, too)
- * storage  rows (bigint, int) in a table with a hash index, ROWS_MIN..ROWS_MAX by powers of ten
+ * storage  rows (bigint, int) in a table with a hash index, ROWS_MIN..ROWS_MAX by powers of ten;
+ *          and "memory-load", the floor: a load that waits for the one before it, in as much memory
  * txn      the same as transactions of one insert, or of one read that is recorded
  *
  * "ns" is time over operations of a loop that does nothing else. "ns_each" reads the clock around
@@ -25,6 +26,7 @@
 #include "base/regions.h"
 #include "engine/engine_internal.h"
 
+enum { BYTES_PER_ROW = 84, LINE_BYTES = 64, LOADS = 2000000 }; /* of the floor */
 enum { MAX_VOTES = 10, CONTESTANTS = 6, READS = 2000000, BUILD_OPS_MIN = 1000000, BUILDS_MAX = 40 };
 
 struct settings {
@@ -606,6 +608,56 @@ static void bench_rows(const struct settings *settings, const struct step *step)
                  (double)bytes / (double)step->rows, (double)resident / (double)step->rows);
 }
 
+/* -- the floor ------------------------------------------------------------------------------------
+ */
+
+/* Lines in regions like a table's, each with the number of the next one: in an order that no
+ * prefetcher guesses, and that comes past all of them (a full period modulo a power of two). */
+struct lines {
+    uint8_t *regions[4096];
+    uint64_t count;
+};
+
+static uint64_t *line_at(const struct lines *lines, uint64_t number) {
+    const uint64_t in_region = DBOS_REGION_BYTES / LINE_BYTES;
+    uint8_t *region = lines->regions[number / in_region];
+    return (uint64_t *)(void *)(region + number % in_region * LINE_BYTES);
+}
+
+static void map_lines(struct lines *lines, uint64_t bytes) {
+    lines->count = DBOS_REGION_BYTES / LINE_BYTES;
+    while (lines->count * LINE_BYTES < bytes) {
+        lines->count *= 2;
+    }
+    uint64_t regions = lines->count * LINE_BYTES / DBOS_REGION_BYTES;
+    ensure(regions <= sizeof lines->regions / sizeof lines->regions[0], "ROWS_MAX is too large",
+           NULL);
+    for (uint64_t i = 0; i < regions; i++) {
+        lines->regions[i] = dbos_region_map(true);
+        ensure(lines->regions[i] != NULL, "memory", NULL);
+    }
+    for (uint64_t i = 0; i < lines->count; i++) {
+        *line_at(lines, i) =
+            (i * UINT64_C(6364136223846793005) + 1442695040888963407u) % lines->count;
+    }
+}
+
+static void bench_loads(const struct settings *settings, const struct step *step) {
+    static struct lines lines;
+    (void)settings;
+    map_lines(&lines, step->rows * BYTES_PER_ROW);
+    uint64_t at = 0;
+    uint64_t start = now_ns();
+    for (uint32_t i = 0; i < LOADS; i++) {
+        at = *line_at(&lines, at);
+    }
+    double ns = (double)(now_ns() - start) / LOADS;
+    (void)printf("{\"system\":\"machine\",\"workload\":\"memory-load\",\"rows\":%llu,"
+                 "\"bytes\":%llu,\"ns\":%.1f,\"ops\":%d,\"last\":%llu}\n",
+                 (unsigned long long)step->rows, (unsigned long long)(lines.count * LINE_BYTES), ns,
+                 LOADS, (unsigned long long)at);
+}
+
 /* -- steps ----------------------------------------------------------------------------------------
  */
 
@@ -645,6 +697,13 @@ static void run_sizes(const struct settings *settings, const char *path, const c
     }
 }
 
+static void run_floors(const struct settings *settings) {
+    for (uint64_t rows = settings->rows_min; rows <= settings->rows_max; rows *= 10) {
+        run_step(settings, "memory-load",
+                 &(struct step){.run = bench_loads, .path = "", .log = "", .rows = rows});
+    }
+}
+
 static bool is_wanted(const char *what, const char *name) {
     return strcmp(what, "all") == 0 || strcmp(what, name) == 0;
 }
@@ -678,6 +737,7 @@ int main(int argc, char **argv) {
         }
     }
     if (is_wanted(what, "storage")) {
+        run_floors(&settings);
         run_sizes(&settings, "storage", "none");
     }
     if (is_wanted(what, "txn")) {

@@ -135,6 +135,11 @@ for workload, bar in (('point-read', 250), ('insert', 500)):
     sizes = [(r, median('ns', s, w, p, l, r)) for s, w, p, l, r in figures if (w, p) == (workload, 'storage')]
     print(f'{workload}, table alone, ns by rows: ' + ', '.join(f'{r:,}: {ns:.0f}' for r, ns in sorted(sizes)) +
           f'; wanted at 10,000,000: {bar}')
+floor = median('ns', 'machine', 'memory-load', '', '', 10000000)
+read = median('ns', 'dbosd', 'point-read', 'storage', 'none', 10000000)
+if floor and read:
+    print(f'floor: a point read at 10,000,000 rows takes as long as {read / floor:.2f} loads from memory that wait for each other '
+          f'({floor:.0f} ns each); its bucket and its row are two')
 sizes = [(r, median('bytes_per_row', s, w, p, l, r), median('rss_per_row', s, w, p, l, r))
          for s, w, p, l, r in figures if (w, p) == ('insert', 'storage')]
 print('bytes per row (counted / resident): ' + ', '.join(f'{r:,}: {b:.0f} / {m:.0f}' for r, b, m in sorted(sizes)))

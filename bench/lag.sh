@@ -9,6 +9,7 @@
 # Each run is a line of lag.jsonl, and the last line is the result.
 #   LAG_SHORT=20 LAG_STEPS=6  seconds of a short run, and how many
 #   LAG_SECS=600              of the long one (SECS where that is set)
+#   LAG_RATE=N                no search: the first long run is at N votes/s
 #   LAG_TRIES=3               long runs at most, each 7 % slower than the one before
 #   LAG_BACKLOG=67108864      bytes of the small backlog
 #   DURABILITY=sync           BIN, OUT, RESULTS: as for all.sh
@@ -86,6 +87,8 @@ search() {
     closed=$(bench/full.py field 'int(tps)' <"$work/line")
     note phase=closed "tps=$closed" "seconds=$short" "durability=$durability"
     caught_up
+    found=${LAG_RATE:-0}
+    [ "$found" = 0 ] || return 0
     high=$closed
     for _ in $(seq "$steps"); do
         rate=$(((low + high) / 2))
