@@ -25,7 +25,7 @@
 struct dbos_row {
     uint64_t position;   /* log position of the transaction that wrote this version; 0 = not yet */
     uint64_t block;      /* identity of the row: counter * 1024 + slot; kept across updates */
-    uint32_t generation; /* snapshot generation (decision 4); written, not used yet */
+    uint32_t generation; /* of the snapshot that has it already (storage/table_copy.h) */
     uint32_t size_bytes; /* of payload */
     uint32_t place;      /* of the table: where the scan finds it */
     uint16_t object_count;

@@ -68,6 +68,15 @@ static void publish(struct dbos_store *store) {
 
 static uint32_t later(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
+/* Before the partitions run: nobody else has the catalogue. */
+void dbos_store_saw_ids(struct dbos_store *store, uint32_t next_table_id, uint32_t next_index_id,
+                        uint32_t next_procedure_id) {
+    struct dbos_catalog *catalog = dbos_store_catalog(store);
+    catalog->next_table_id = later(catalog->next_table_id, next_table_id);
+    catalog->next_index_id = later(catalog->next_index_id, next_index_id);
+    catalog->next_procedure_id = later(catalog->next_procedure_id, next_procedure_id);
+}
+
 /* `fresh` is not shared yet: it gets the next version, and ids that were given out stay given out.
  */
 static void replace_catalog_give(struct dbos_store *store, struct dbos_catalog *fresh) {

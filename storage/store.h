@@ -71,6 +71,12 @@ void dbos_store_track_ddl(struct dbos_store *store);
 void dbos_store_undo_ddl(struct dbos_store *store);
 void dbos_store_keep_ddl(struct dbos_store *store);
 
+/* Ids below these were given out once, whether or not what had them is still there (a snapshot
+ * knows).
+ */
+void dbos_store_saw_ids(struct dbos_store *store, uint32_t next_table_id, uint32_t next_index_id,
+                        uint32_t next_procedure_id);
+
 /* Sum of the state hashes of all tables. O(rows). */
 uint64_t dbos_store_state_hash(struct dbos_store *store);
 

@@ -28,6 +28,7 @@ struct dbos_table {
     uint64_t row_count_max;     /* ever: what a new index must have nodes for, so that undo fits */
     struct dbos_blocks blocks;  /* block -> place in the directory */
     struct dbos_table_index *indexes; /* as def->indexes */
+    struct dbos_table_copy *copy;     /* being made, or NULL */
     uint64_t next_counters[DBOS_SLOTS];
 };
 
@@ -289,6 +290,31 @@ void dbos_table_saw_block(struct dbos_table *table, uint64_t block) {
     if (*next <= block / DBOS_SLOTS) {
         *next = block / DBOS_SLOTS + 1;
     }
+}
+
+uint64_t dbos_table_next_counter(const struct dbos_table *table, uint32_t slot) {
+    DBOS_CHECK(slot < DBOS_SLOTS);
+    return table->next_counters[slot];
+}
+
+void dbos_table_saw_counter(struct dbos_table *table, uint32_t slot, uint64_t next_counter) {
+    DBOS_CHECK(slot < DBOS_SLOTS);
+    if (table->next_counters[slot] < next_counter) {
+        table->next_counters[slot] = next_counter;
+    }
+}
+
+struct dbos_row *dbos_table_row_at(const struct dbos_table *table, uint64_t place) {
+    DBOS_CHECK(place < table->row_count);
+    return *place_at(table, place);
+}
+
+void dbos_table_set_copy(struct dbos_table *table, struct dbos_table_copy *copy) {
+    table->copy = copy;
+}
+
+struct dbos_table_copy *dbos_table_copy_of(const struct dbos_table *table) {
+    return table->copy;
 }
 
 static enum dbos_err fail_unique(const struct dbos_table_index *index, const struct dbos_row *row,

@@ -62,6 +62,18 @@ void dbos_table_undo_remove(struct dbos_table *table, struct dbos_row *row);
 void dbos_table_undo_replace(struct dbos_table *table, struct dbos_row *old,
                              struct dbos_row *fresh);
 
+/* Block counters as they are stored: the counter of the next block of a slot, and that one again
+ * (never back). */
+uint64_t dbos_table_next_counter(const struct dbos_table *table, uint32_t slot);
+void dbos_table_saw_counter(struct dbos_table *table, uint32_t slot, uint64_t next_counter);
+
+/* Rows by their place in the directory, 0..row_count-1. A removed row's place is taken by the last
+ * one; undo reverses that exactly. For a copy that is being made: storage/table_copy.h. */
+struct dbos_row *dbos_table_row_at(const struct dbos_table *table, uint64_t place);
+struct dbos_table_copy;
+void dbos_table_set_copy(struct dbos_table *table, struct dbos_table_copy *copy);
+struct dbos_table_copy *dbos_table_copy_of(const struct dbos_table *table);
+
 /* The row with this block, or NULL. O(1) (recovery and as-of need it). */
 struct dbos_row *dbos_table_by_block(struct dbos_table *table, uint64_t block);
 

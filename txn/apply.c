@@ -2,6 +2,7 @@
  * and no module: definitions come from dbos.catalog, rows as they were logged. */
 #include "txn/catalog_row.h"
 #include "txn/txn.h"
+#include "txn/txn_apply.h"
 
 struct apply {
     struct dbos_store *store;
@@ -134,31 +135,31 @@ static enum dbos_err apply_delete(struct apply *apply, struct dbos_table *table,
 
 /* --- definitions ----------------------------------------------------------------------------- */
 
-static enum dbos_err define_table(struct apply *apply, const struct dbos_datum *definition,
+static enum dbos_err define_table(struct dbos_store *store, const struct dbos_datum *definition,
                                   bool is_new, struct dbos_errinfo *info) {
     struct dbos_table_def *def = NULL;
     enum dbos_err err =
-        dbos_table_def_decode(dbos_store_catalog(apply->store)->alloc, definition->bytes.data,
+        dbos_table_def_decode(dbos_store_catalog(store)->alloc, definition->bytes.data,
                               definition->bytes.size_bytes, &def, info);
     if (err != DBOS_OK) {
         return err;
     }
-    err = is_new ? dbos_store_create_table(apply->store, def, info)
-                 : dbos_store_redefine_table(apply->store, def, info);
+    err = is_new ? dbos_store_create_table(store, def, info)
+                 : dbos_store_redefine_table(store, def, info);
     dbos_table_def_unref(def);
     return err;
 }
 
-static enum dbos_err define_procedure(struct apply *apply, const struct dbos_datum *definition,
+static enum dbos_err define_procedure(struct dbos_store *store, const struct dbos_datum *definition,
                                       struct dbos_errinfo *info) {
     struct dbos_procedure_info *procedure = NULL;
     enum dbos_err err =
-        dbos_procedure_info_decode(dbos_store_catalog(apply->store)->alloc, definition->bytes.data,
+        dbos_procedure_info_decode(dbos_store_catalog(store)->alloc, definition->bytes.data,
                                    definition->bytes.size_bytes, &procedure, info);
     if (err != DBOS_OK) {
         return err;
     }
-    err = dbos_store_put_procedure(apply->store, procedure);
+    err = dbos_store_put_procedure(store, procedure);
     if (err != DBOS_OK) {
         (void)dbos_fail(info, err, "cannot define \"%s\"", procedure->name);
     }
@@ -166,24 +167,34 @@ static enum dbos_err define_procedure(struct apply *apply, const struct dbos_dat
     return err;
 }
 
-/* The row of dbos.catalog is written; the store follows. */
-static enum dbos_err define(struct apply *apply, struct dbos_table *table,
-                            const struct dbos_event *event, struct dbos_errinfo *info) {
-    const struct dbos_table_def *def = dbos_table_def_of(table);
-    const struct dbos_row *row = dbos_table_by_block(table, event->block);
+enum dbos_err dbos_txn_define(struct dbos_store *store, const struct dbos_table *catalog,
+                              const struct dbos_row *row, bool is_new, struct dbos_errinfo *info) {
+    const struct dbos_table_def *def = dbos_table_def_of(catalog);
     struct dbos_datum kind = dbos_row_column(def, row, DBOS_CATALOG_KIND);
     struct dbos_datum definition = dbos_row_column(def, row, DBOS_CATALOG_DEFINITION);
     if (kind.is_null || definition.is_null) {
-        return contradiction(apply, event, "a definition is empty", info);
+        return dbos_fail(info, DBOS_ERR_CORRUPT, "definition %llu is empty",
+                         (unsigned long long)row->block);
     }
     switch (kind.integer) {
     case DBOS_CATALOG_TABLE:
-        return define_table(apply, &definition, event->op == DBOS_EVENT_INSERT, info);
+        return define_table(store, &definition, is_new, info);
     case DBOS_CATALOG_PROCEDURE:
-        return define_procedure(apply, &definition, info);
+        return define_procedure(store, &definition, info);
     default:
-        return contradiction(apply, event, "a definition has an unknown kind", info);
+        return dbos_fail(info, DBOS_ERR_CORRUPT, "definition %llu has an unknown kind",
+                         (unsigned long long)row->block);
     }
+}
+
+/* The row of dbos.catalog is written; the store follows. */
+static enum dbos_err define(struct apply *apply, struct dbos_table *table,
+                            const struct dbos_event *event, struct dbos_errinfo *info) {
+    const struct dbos_row *row = dbos_table_by_block(table, event->block);
+    enum dbos_err err =
+        dbos_txn_define(apply->store, table, row, event->op == DBOS_EVENT_INSERT, info);
+    return err == DBOS_ERR_CORRUPT ? contradiction(apply, event, "a definition is malformed", info)
+                                   : err;
 }
 
 static enum dbos_err drop_table(struct apply *apply, uint32_t table_id, struct dbos_errinfo *info) {

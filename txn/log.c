@@ -183,6 +183,14 @@ void dbos_log_wait(struct dbos_log *log, uint64_t position) {
     (void)atomic_fetch_sub(&log->waiters, 1);
 }
 
+/* Asynchronously a sync follows within a moment, and is published. */
+void dbos_log_wait_synced(struct dbos_log *log, uint64_t position) {
+    dbos_log_wait(log, position);
+    while (atomic_load(&log->synced_out) < position) {
+        log->env->ops->sleep_us(log->env, 1000);
+    }
+}
+
 void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash) {
     pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&log->lock;
     (void)pthread_mutex_lock(lock);
@@ -221,6 +229,7 @@ static void publish(struct dbos_log *log) {
     log->published_stats.segments = log->segments.made;
     (void)pthread_mutex_unlock(&log->lock);
     /* Sequentially consistent with the waiter's count: one of the two sees the other. */
+    atomic_store(&log->synced_out, log->synced);
     atomic_store(&log->durable, log->written);
     if (atomic_load(&log->waiters) != 0) {
         (void)pthread_mutex_lock(&log->lock);

@@ -67,15 +67,21 @@ void dbos_log_close(struct dbos_log *log);
 enum dbos_err dbos_log_object_seed(struct dbos_env *env, const char *data_dir, uint64_t *out_seed,
                                    struct dbos_errinfo *info) DBOS_MUST_USE;
 
-/* Read everything that is there, oldest first. `apply` is called for each record and adds to
- * *state_hash; after each batch the log compares it with the recorded one (CORRUPT when it
- * differs). A torn tail is cut; the accepted tail is rewritten and synced; then positions go on
- * after it. `next_position` and `last_commit_us` (of the newest record) come out. */
+/* Read everything that is there, oldest first, or all that is behind a snapshot. `apply` is called
+ * for each record and adds to *state_hash; after each batch the log compares it with the recorded
+ * one (CORRUPT when it differs). A torn tail is cut; the accepted tail is rewritten and synced;
+ * then positions go on after it. `next_position` and `last_commit_us` (of the newest record) come
+ * out. */
 struct dbos_recovery {
     enum dbos_err (*apply)(void *arg, const uint8_t *record, size_t size_bytes,
                            uint64_t *state_hash, struct dbos_errinfo *info);
     void *arg;
-    uint64_t records;    /* out */
+    /* In: what was loaded already, up to a position (0 = nothing), its hash, and the newest commit.
+     * The log must reach back and up to there. */
+    uint64_t after_position;
+    uint64_t after_hash;
+    int64_t after_commit_us;
+    uint64_t records;    /* out: applied */
     uint64_t batches;    /* out */
     uint64_t torn_bytes; /* out: cut at the end (read-only: found there) */
     uint64_t last_position;
@@ -88,11 +94,24 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
  * not there or damaged. For dbos_row_decode() during recovery. */
 struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id);
 
+struct dbos_snapshot_facts {
+    uint64_t position; /* of the cut; 0 = there is none */
+    int64_t commit_us; /* no transaction up to it is later */
+    int64_t taken_us;  /* wall clock */
+    uint64_t rows;
+    uint64_t bytes; /* of its files */
+    uint64_t state_hash;
+    uint32_t parts;
+};
+
 /* Do to a stopped node's directory what start-up does to it, without changing it: every checksum of
- * the log, every row applied, every state hash compared, every large value read. Errors: as open
- * and recover; DUPLICATE_OBJECT: the node runs. What was found until then is in *out. */
+ * snapshots and log, every row loaded and applied, every state hash compared, every large value
+ * read. Errors: as open and recover; DUPLICATE_OBJECT: the node runs. What was found until then is
+ * in *out. */
 struct dbos_log_findings {
-    struct dbos_recovery log;
+    uint32_t snapshots;                  /* that are whole */
+    struct dbos_snapshot_facts snapshot; /* the newest */
+    struct dbos_recovery log;            /* behind it */
     struct dbos_blob_facts blobs;
     struct dbos_uuid database;
 };
@@ -139,6 +158,13 @@ uint64_t dbos_log_durable(const struct dbos_log *log);
 /* Sleep until `position` is durable. For tests, DDL tools and shutdown; partitions never call it.
  */
 void dbos_log_wait(struct dbos_log *log, uint64_t position);
+/* Sleep until `position` is on disk: also asynchronously, where durable means less. Not for
+ * partitions. */
+void dbos_log_wait_synced(struct dbos_log *log, uint64_t position);
+/* Remove the segments before that of `position`, oldest first. The caller knows that a snapshot,
+ * and the archive, have what was in them. Any one thread. Errors: IO. */
+enum dbos_err dbos_log_truncate(struct dbos_log *log, uint64_t position, uint32_t *out_removed,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
 /* State hash after the last durable batch, and its position. */
 void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash);
 

@@ -38,6 +38,7 @@ enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, bool
 struct listing {
     const char *name;
     bool found;
+    uint32_t lowest; /* 0 = there is none */
     uint32_t highest;
 };
 
@@ -46,19 +47,21 @@ static void note_name(void *arg, const char *name) {
     unsigned number = 0;
     char end = '\0';
     listing->found |= listing->name != NULL && strcmp(listing->name, name) == 0;
-    if (strlen(name) == 12 && sscanf(name, "%8u.se%c", &number, &end) == 2 && end == 'g' &&
-        number > listing->highest) {
-        listing->highest = number;
+    if (strlen(name) == 12 && sscanf(name, "%8u.se%c", &number, &end) == 2 && end == 'g') {
+        listing->highest = number > listing->highest ? number : listing->highest;
+        listing->lowest =
+            listing->lowest == 0 || number < listing->lowest ? number : listing->lowest;
     }
 }
 
-enum dbos_err dbos_log_highest_segment(struct dbos_env *env, const char *data_dir, uint32_t *out,
-                                       struct dbos_errinfo *info) {
+enum dbos_err dbos_log_segment_range(struct dbos_env *env, const char *data_dir, uint32_t *out_low,
+                                     uint32_t *out_high, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
     struct listing listing = {0};
     dbos_log_path(path, data_dir, "log");
     enum dbos_err err = env->ops->dir_list(env, path, note_name, &listing, info);
-    *out = listing.highest;
+    *out_low = listing.lowest;
+    *out_high = listing.highest;
     return err;
 }
 

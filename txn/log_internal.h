@@ -73,6 +73,7 @@ struct dbos_log {
     _Atomic uint32_t holds; /* threads that will see to what is appended: it wakes nobody */
     _Atomic uint64_t taken;
     _Atomic uint64_t durable;
+    _Atomic uint64_t synced_out;      /* last position synced, for other threads */
     _Atomic uint64_t in_flight_bytes; /* of entries appended and not written */
     _Atomic uint64_t room_waits;
     _Atomic uint32_t producers; /* that have more to do */
@@ -121,9 +122,14 @@ enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, bool
 enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool read_only,
                                 struct dbos_stored_identity *out,
                                 struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Highest number of a segment file; 0 = there is none. */
-enum dbos_err dbos_log_highest_segment(struct dbos_env *env, const char *data_dir, uint32_t *out,
-                                       struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Lowest and highest number of a segment file; 0 = there is none. */
+enum dbos_err dbos_log_segment_range(struct dbos_env *env, const char *data_dir, uint32_t *out_low,
+                                     uint32_t *out_high, struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* log_truncate.c: the first position of a segment. False: there is no such file (*out_exists), or
+ * it has no whole header. Any thread. */
+bool dbos_log_segment_begins_at(struct dbos_log *log, uint32_t number, uint64_t *out_position,
+                                bool *out_exists);
 
 /* log_entry.c: every entry has come back. */
 void dbos_log_pools_fini(struct dbos_log *log);

@@ -16,12 +16,21 @@ static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct db
                                  struct dbos_errinfo *info) {
     size_t cursor = 0;
     size_t size_bytes = 0;
+    int64_t commit_us = 0;
+    recovery->last_position = batch->last_position;
+    if (batch->last_position <= recovery->after_position) {
+        return DBOS_OK; /* all of it was loaded */
+    }
     for (;;) {
         const uint8_t *record = dbos_batch_next(batch, &cursor, &size_bytes);
         if (record == NULL) {
             break;
         }
-        uint64_t position = dbos_record_peek(record, size_bytes, &recovery->last_commit_us);
+        uint64_t position = dbos_record_peek(record, size_bytes, &commit_us);
+        if (position <= recovery->after_position) {
+            continue;
+        }
+        recovery->last_commit_us = commit_us;
         enum dbos_err err =
             recovery->apply(recovery->arg, record, size_bytes, &recovery->state_hash, info);
         if (err != DBOS_OK) {
@@ -33,7 +42,6 @@ static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct db
         recovery->records++;
     }
     recovery->batches++;
-    recovery->last_position = batch->last_position;
     if (recovery->state_hash != batch->state_hash) {
         return dbos_fail(info, DBOS_ERR_CORRUPT,
                          "state after position %llu has hash %016llx, the log recorded %016llx",
@@ -55,6 +63,33 @@ static enum dbos_err check_database(const struct dbos_log *log,
                          log->data_dir);
     }
     return DBOS_OK;
+}
+
+/* --- where to begin -------------------------------------------------------------------------- */
+
+/* The segment with what follows `position`: the newest one that does not begin behind it. Whether
+ * what lies in and behind it is whole, the reader finds out. */
+static enum dbos_err find_start(struct dbos_log *log, uint64_t position, uint32_t *out,
+                                struct dbos_errinfo *info) {
+    uint32_t lowest = 0;
+    uint32_t number = 0;
+    uint64_t begins_at = 0;
+    bool exists = true;
+    *out = 1;
+    enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &number, info);
+    if (err != DBOS_OK || position == 0) {
+        return err;
+    }
+    for (; number > 0 && exists; number--) {
+        bool is_whole = dbos_log_segment_begins_at(log, number, &begins_at, &exists);
+        if (is_whole && begins_at <= position + 1) {
+            *out = number;
+            return DBOS_OK;
+        }
+    }
+    return dbos_fail(info, DBOS_ERR_CORRUPT,
+                     "the snapshot ends at position %llu, and no log segment has what follows",
+                     (unsigned long long)position);
 }
 
 static enum dbos_err read_all(struct dbos_log *log, struct dbos_log_reader *reader,
@@ -200,8 +235,9 @@ static enum dbos_err settle_tail(struct dbos_log *log, const struct accepted *ac
 static enum dbos_err drop_prepared(struct dbos_log *log, uint32_t newest,
                                    struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
+    uint32_t lowest = 0;
     uint32_t highest = 0;
-    enum dbos_err err = dbos_log_highest_segment(log->env, log->data_dir, &highest, info);
+    enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &highest, info);
     if (err != DBOS_OK || highest <= newest) {
         return err;
     }
@@ -265,16 +301,25 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     recovery->batches = 0;
     recovery->torn_bytes = 0;
     recovery->last_position = 0;
-    recovery->last_commit_us = 0;
-    recovery->state_hash = 0;
-    enum dbos_err err =
-        dbos_log_reader_open(log->alloc, log->env, log->data_dir, 1, 0, &reader, info);
+    recovery->last_commit_us = recovery->after_commit_us;
+    recovery->state_hash = recovery->after_hash;
+    uint32_t segment = 1;
+    enum dbos_err err = find_start(log, recovery->after_position, &segment, info);
+    if (err == DBOS_OK) {
+        err = dbos_log_reader_open(log->alloc, log->env, log->data_dir, segment, 0, &reader, info);
+    }
     if (err != DBOS_OK) {
         return err;
     }
     dbos_log_reader_strict(reader);
     err = read_all(log, reader, recovery, &accepted, info);
     dbos_log_reader_close(reader);
+    if (err == DBOS_OK && recovery->last_position < recovery->after_position) {
+        err = dbos_fail(info, DBOS_ERR_CORRUPT,
+                        "the log ends at position %llu, and a snapshot was taken at %llu",
+                        (unsigned long long)recovery->last_position,
+                        (unsigned long long)recovery->after_position);
+    }
     if (err == DBOS_OK) {
         err = settle(log, recovery, &accepted, info);
     }
@@ -288,6 +333,7 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     log->published_hash = recovery->state_hash;
     atomic_store(&log->taken, recovery->last_position);
     atomic_store(&log->durable, recovery->last_position);
+    atomic_store(&log->synced_out, recovery->last_position);
     log->recovered = true;
     return DBOS_OK;
 }

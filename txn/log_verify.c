@@ -1,5 +1,6 @@
 /* Verification of a stopped node's directory: start-up, without changing anything. */
 #include "txn/log_internal.h"
+#include "txn/snapshot.h"
 #include "txn/txn.h"
 
 struct verification {
@@ -37,7 +38,18 @@ static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *
     }
     out->log.apply = apply_record;
     out->log.arg = v;
-    enum dbos_err err = dbos_log_recover(log, &out->log, info);
+    struct dbos_snapshot_load load = {.alloc = alloc,
+                                      .env = log->env,
+                                      .data_dir = log->data_dir,
+                                      .database = log->identity.database,
+                                      .store = v->store,
+                                      .log = log,
+                                      .read_only = true};
+    uint32_t damaged = 0;
+    enum dbos_err err = dbos_snapshot_check_all(&load, &out->snapshots, info);
+    if (err == DBOS_OK) {
+        err = dbos_snapshot_recover(&load, &out->log, &out->snapshot, &damaged, info);
+    }
     return err == DBOS_OK ? dbos_blob_index_verify(log->blobs, out->log.last_position,
                                                    log->identity.object_seed, &out->blobs, info)
                           : err;

@@ -1,4 +1,6 @@
 /* The ends of a transaction: commit, abort, forget. Declared in txn/txn.h. */
+#include "storage/table_copy.h"
+#include "txn/snapshot.h"
 #include "txn/txn_internal.h"
 
 /* --- undo ------------------------------------------------------------------------------------ */
@@ -190,6 +192,13 @@ static uint64_t append_record(struct dbos_txn *txn, struct dbos_record_head *hea
 
 /* --- commit ---------------------------------------------------------------------------------- */
 
+/* A snapshot that is being taken cannot have the rows of a table that is no more. */
+static void end_copies(const struct dbos_dropped_table *dropped) {
+    for (uint32_t i = 0; i < dropped->part_count; i++) {
+        dbos_snapshot_table_dropped(dropped->parts[i]);
+    }
+}
+
 /* Stamp what was written, give back what it replaced. From the oldest on: a version that a later
  * change of this transaction ended is stamped first and given back then. */
 static void settle_writes(struct dbos_txn *txn, uint64_t position) {
@@ -199,6 +208,7 @@ static void settle_writes(struct dbos_txn *txn, uint64_t position) {
             undo->fresh->position = position;
         }
         if (undo->old != NULL) {
+            dbos_table_row_ended(undo->table, undo->old);
             give_row(undo->table, undo->old);
         }
         has_ddl |= undo->kind == DBOS_UNDO_DDL || undo->kind == DBOS_UNDO_DROP;
@@ -207,6 +217,7 @@ static void settle_writes(struct dbos_txn *txn, uint64_t position) {
         dbos_store_keep_ddl(txn->options.store);
         for (struct dbos_undo *undo = txn->oldest; undo != NULL; undo = undo->newer) {
             if (undo->kind == DBOS_UNDO_DROP) {
+                end_copies(undo->dropped);
                 dbos_store_forget_table(txn->options.store, undo->dropped);
             }
         }

@@ -177,21 +177,36 @@ void test_node_reads_off(struct test_node *node) {
     open_txn(node, DBOS_PARTITION_ALL, true, &node->barrier);
 }
 
-enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions) {
+uint64_t test_node_segment_bytes = 1048576;
+
+enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32_t partitions,
+                                 struct dbos_env *env) {
     uint64_t seed = 0;
     memset(node, 0, sizeof *node);
-    node->env = dbos_env_posix();
+    node->env = env;
     node->partitions = partitions;
     dbos_alloc_init(&node->alloc, "node", 0);
-    DBOS_CHECK(dbos_log_object_seed(node->env, dir, &seed, &node->info) == DBOS_OK);
+    if (dbos_log_object_seed(node->env, dir, &seed, &node->info) != DBOS_OK) {
+        dbos_alloc_fini(&node->alloc);
+        return node->info.code;
+    }
     DBOS_CHECK(dbos_objects_open(&node->alloc, seed, &node->objects) == DBOS_OK);
     DBOS_CHECK(dbos_store_open(&node->alloc, node->objects, partitions, &node->store) == DBOS_OK);
-    struct dbos_log_options options = {
-        .env = node->env, .data_dir = dir, .segment_bytes = 1048576, .objects = node->objects};
+    struct dbos_log_options options = {.env = node->env,
+                                       .data_dir = dir,
+                                       .segment_bytes = test_node_segment_bytes,
+                                       .objects = node->objects};
     enum dbos_err err = dbos_log_open(&node->alloc, &options, &node->log, &node->info);
     if (err == DBOS_OK) {
         node->recovery = (struct dbos_recovery){.apply = apply_record, .arg = node};
-        err = dbos_log_recover(node->log, &node->recovery, &node->info);
+        struct dbos_snapshot_load load = {.alloc = &node->alloc,
+                                          .env = node->env,
+                                          .data_dir = dir,
+                                          .database = dbos_log_database(node->log),
+                                          .store = node->store,
+                                          .log = node->log};
+        err = dbos_snapshot_recover(&load, &node->recovery, &node->snapshot, &node->damaged,
+                                    &node->info);
     }
     if (err == DBOS_OK) {
         err = dbos_log_start(node->log, NULL, NULL, &node->info);
@@ -206,6 +221,10 @@ enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t p
     }
     open_txn(node, DBOS_PARTITION_ALL, false, &node->barrier);
     return DBOS_OK;
+}
+
+enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions) {
+    return test_node_open_env(node, dir, partitions, dbos_env_posix());
 }
 
 void test_node_close(struct test_node *node) {

@@ -6,6 +6,7 @@
 #define DBOS_TESTS_UNIT_TXN_TXN_SUPPORT_H
 
 #include "tests/support/env_fault.h"
+#include "txn/snapshot.h"
 #include "txn/txn.h"
 
 /* A data directory of its own under /tmp; the caller removes it. */
@@ -53,9 +54,14 @@ struct test_node {
     uint32_t partitions;
     int64_t last_us;
     struct dbos_recovery recovery;
+    struct dbos_snapshot_facts snapshot; /* that it started from; position 0 = none */
+    uint32_t damaged;                    /* snapshots */
     struct dbos_errinfo info;
 };
+extern uint64_t test_node_segment_bytes; /* of a node's log; 1 MiB */
 enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions);
+enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32_t partitions,
+                                 struct dbos_env *env);
 /* The barrier's transactions record no reads from now on. */
 void test_node_reads_off(struct test_node *node);
 void test_node_close(struct test_node *node);
