@@ -37,6 +37,7 @@ static bool script_writes(const struct dbos_script *script) {
 static bool writes(const struct dbos_request *request) {
     switch (request->kind) {
     case DBOS_REQUEST_ARCHIVE:
+    case DBOS_REQUEST_SNAPSHOT:
         return false;
     case DBOS_REQUEST_SCRIPT:
         return script_writes(request->script);

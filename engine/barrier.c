@@ -45,7 +45,11 @@ static bool run_queued(struct dbos_engine *engine) {
             return true;
         }
         struct dbos_request *request = (struct dbos_request *)(void *)node;
-        (void)dbos_request_run(engine, barrier->txn, request, 0);
+        if (request->kind == DBOS_REQUEST_SNAPSHOT) {
+            dbos_snapshots_cut(engine->snapshots, request);
+        } else {
+            (void)dbos_request_run(engine, barrier->txn, request, 0);
+        }
         atomic_fetch_add_explicit(&barrier->executed, 1, memory_order_relaxed);
         request->on_done(request);
     }

@@ -26,9 +26,22 @@ static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_
 static enum dbos_err recover(struct dbos_engine *engine, struct dbos_errinfo *info) {
     uint64_t start_ns = engine->env->ops->mono_ns(engine->env);
     engine->recovery = (struct dbos_recovery){.apply = apply_record, .arg = engine};
-    enum dbos_err err = dbos_log_recover(engine->log, &engine->recovery, info);
+    struct dbos_snapshot_load load = {.alloc = &engine->snapshots_alloc,
+                                      .env = engine->env,
+                                      .data_dir = engine->data_dir,
+                                      .database = dbos_log_database(engine->log),
+                                      .store = engine->store,
+                                      .log = engine->log};
+    uint32_t damaged = 0;
+    enum dbos_err err =
+        dbos_snapshot_recover(&load, &engine->recovery, &engine->loaded, &damaged, info);
     if (err != DBOS_OK) {
         return err;
+    }
+    if (engine->loaded.position != 0) {
+        dbos_log(DBOS_LOG_INFO, "loaded the snapshot of position %llu: %llu rows, %llu bytes",
+                 (unsigned long long)engine->loaded.position,
+                 (unsigned long long)engine->loaded.rows, (unsigned long long)engine->loaded.bytes);
     }
     if (engine->recovery.records != 0) {
         uint64_t ms = (engine->env->ops->mono_ns(engine->env) - start_ns) / 1000000;
@@ -154,7 +167,11 @@ static enum dbos_err open_parts(struct dbos_engine *engine, struct dbos_errinfo 
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the procedures");
     }
     err = dbos_procs_load_all(engine->procs, engine->store, info);
-    return err != DBOS_OK ? err : open_partitions(engine, info);
+    if (err == DBOS_OK) {
+        err = open_partitions(engine, info);
+    }
+    return err == DBOS_OK ? dbos_snapshots_open(engine, &engine->loaded, &engine->snapshots, info)
+                          : err;
 }
 
 static uint32_t default_partitions(void) { return processors() <= 2 ? 1 : processors() - 1; }
@@ -186,6 +203,7 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     dbos_alloc_init(&engine->log_alloc, "log", 0);
     dbos_alloc_init(&engine->procs_alloc, "procedures", 0);
     dbos_alloc_init(&engine->regions_alloc, "regions", 0);
+    dbos_alloc_init(&engine->snapshots_alloc, "snapshots", 0);
     engine->views = (struct dbos_views){.arg = engine, .fill = dbos_views_fill};
     dbos_session_list_init(&engine->sessions);
     dbos_archive_gate_init(&engine->archive_gate);
@@ -212,6 +230,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     if (engine->barrier.txn != NULL) {
         dbos_txn_close(engine->barrier.txn);
     }
+    dbos_snapshots_close(engine->snapshots);
     if (engine->log != NULL) {
         dbos_log_close(engine->log); /* drains: entries hold references to objects */
     }
@@ -232,6 +251,7 @@ void dbos_engine_close(struct dbos_engine *engine) {
     dbos_give(engine->alloc, engine->partitions);
     dbos_regions_close(engine->regions);
     dbos_alloc_fini(&engine->regions_alloc);
+    dbos_alloc_fini(&engine->snapshots_alloc);
     dbos_alloc_fini(&engine->procs_alloc);
     dbos_alloc_fini(&engine->log_alloc);
     dbos_alloc_fini(&engine->reply_alloc);
@@ -273,6 +293,9 @@ enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(v
     for (uint32_t i = 0; err == DBOS_OK && i < engine->partition_count; i++) {
         err = dbos_partition_start(&engine->partitions[i], info);
     }
+    if (err == DBOS_OK) {
+        err = dbos_snapshots_start(engine->snapshots, info);
+    }
     if (err != DBOS_OK) {
         dbos_engine_stop(engine);
     }
@@ -284,6 +307,7 @@ void dbos_engine_stop(struct dbos_engine *engine) {
     if (engine->dispatcher != NULL) {
         dbos_dispatcher_stop(engine->dispatcher); /* no more results come */
     }
+    dbos_snapshots_stop(engine->snapshots); /* the partitions know none any more */
     /* A partition that has stopped does not come to a barrier: let the last one be over. */
     while (engine->log_started && !dbos_barrier_idle(&engine->barrier)) {
         engine->env->ops->sleep_us(engine->env, 1000);
@@ -405,7 +429,8 @@ enum dbos_err dbos_engine_route(struct dbos_engine *engine, struct dbos_request 
         route_script(request);
         return DBOS_OK;
     case DBOS_REQUEST_TASK:
-        return DBOS_OK; /* the dispatcher knows */
+    case DBOS_REQUEST_SNAPSHOT:
+        return DBOS_OK; /* who made it knows */
     case DBOS_REQUEST_STATEMENTS:
         break;
     }
@@ -449,9 +474,20 @@ void dbos_engine_submit(struct dbos_engine *engine, struct dbos_request *request
     }
 }
 
+/* What no partition runs. */
+static void submit_aside(struct dbos_engine *engine, struct dbos_request *request) {
+    struct dbos_archive_query query;
+    dbos_script_archive(request->script, request->script_statement, &query);
+    if (query.takes_snapshot) {
+        dbos_snapshots_submit(engine->snapshots, request);
+    } else {
+        dbos_archive_service_submit(engine->archive, request);
+    }
+}
+
 void dbos_engine_pass(struct dbos_engine *engine, struct dbos_request *request) {
     if (request->kind == DBOS_REQUEST_ARCHIVE) {
-        dbos_archive_service_submit(engine->archive, request);
+        submit_aside(engine, request);
     } else if (request->route == DBOS_ROUTE_BARRIER) {
         dbos_meter_submitted(&engine->meters[engine->partition_count], 1);
         dbos_barrier_submit(engine, request);

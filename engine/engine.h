@@ -28,6 +28,9 @@ struct dbos_engine_options {
     /* What writes waits while the log has more than so many bytes that the archiver has not taken
      * over; 0 = default (4 GiB), UINT64_MAX = no limit. */
     uint64_t archive_backlog_max;
+    /* A snapshot is taken when the log has grown by so many bytes since the last one; 0 = default
+     * (1 GiB), UINT64_MAX = only when asked for. */
+    uint64_t snapshot_log_bytes;
     bool worker;                /* supervise a worker process */
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
     const char *program_dir;    /* where dbos-worker and dbos-archiver lie */

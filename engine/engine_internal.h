@@ -5,6 +5,7 @@
  *     ├── partitions[n]: thread, queue, txn  requests run here, one after the other
  *     ├── barrier: queue, txn                requests that need all partitions
  *     ├── archive: thread, queue             provenance queries wait here, not in a partition
+ *     ├── snapshots: thread, queue           copies of the tables, and what they make useless
  *     └── dispatcher: thread                 tasks out, results in
  *
  * Thread: each field says whose it is. Memory: the engine's allocator. */
@@ -17,6 +18,7 @@
 #include "engine/engine.h"
 #include "engine/meter.h"
 #include "engine/session_list.h"
+#include "engine/snapshots.h"
 #include "engine/views.h"
 
 struct dbos_dispatcher;
@@ -30,7 +32,8 @@ struct dbos_partition {
     struct dbos_queue queue; /* of requests, `park` and `stop` */
     pthread_mutex_t turn;    /* who holds it is the queue's consumer and runs the transactions: the
                                 thread, or while that sleeps a submitter */
-    struct dbos_queue_node park; /* pushed to say: come to the barrier */
+    struct dbos_queue_node park;  /* pushed to say: come to the barrier */
+    struct dbos_queue_node slice; /* … copy something for the snapshot that is being taken */
     struct dbos_queue_node stop;
     struct dbos_txn *txn;
     uint32_t followed_count;   /* in a row: owners that were not woken yet */
@@ -58,6 +61,7 @@ struct dbos_engine {
     struct dbos_alloc log_alloc;
     struct dbos_alloc procs_alloc;
     struct dbos_alloc regions_alloc;
+    struct dbos_alloc snapshots_alloc;
     struct dbos_engine_options options;
     char data_dir[512];
     char program_dir[512];
@@ -79,10 +83,12 @@ struct dbos_engine {
     struct dbos_dispatcher *dispatcher;
     void (*on_durable)(void *arg);
     void *on_durable_arg;
-    struct dbos_recovery recovery; /* what start-up found */
-    uint64_t recovered_bytes;      /* of its records */
-    struct dbos_views views;       /* who makes the rows of system views: this engine */
-    struct dbos_meter *meters;     /* of each partition, and behind them the barrier's */
+    struct dbos_recovery recovery;     /* what start-up found */
+    struct dbos_snapshot_facts loaded; /* … and where it began; position 0 = with the log */
+    struct dbos_snapshots *snapshots;
+    uint64_t recovered_bytes;  /* of its records */
+    struct dbos_views views;   /* who makes the rows of system views: this engine */
+    struct dbos_meter *meters; /* of each partition, and behind them the barrier's */
     struct dbos_session_list sessions;
     struct dbos_histogram request_times; /* from arrival to reply, in ns; by the net thread */
     bool log_started;

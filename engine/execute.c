@@ -297,6 +297,7 @@ static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
     case DBOS_REQUEST_TASK:
         return dbos_task_result_run(&x->run, x->request, info);
     case DBOS_REQUEST_ARCHIVE:
+    case DBOS_REQUEST_SNAPSHOT:
         break;
     }
     return dbos_fail(info, DBOS_ERR_INTERNAL, "request of kind %d in a partition",

@@ -37,7 +37,8 @@ static void fetch_ahead(struct dbos_partition *partition) {
 /* Waking the owner for each of many short requests costs more than they do. */
 static bool is_followed(struct dbos_partition *partition, const struct dbos_request *request) {
     const struct dbos_queue_node *node = dbos_queue_ahead(&partition->queue);
-    if (node == NULL || node == &partition->park || node == &partition->stop) {
+    if (node == NULL || node == &partition->park || node == &partition->slice ||
+        node == &partition->stop) {
         return false;
     }
     const struct dbos_request *next = (const struct dbos_request *)(const void *)node;
@@ -108,6 +109,8 @@ static void *partition_main(void *arg) {
         }
         if (node == &partition->park) {
             park(partition);
+        } else if (node == &partition->slice) {
+            dbos_snapshots_slice(partition->engine->snapshots, partition->index);
         } else {
             run_request(partition, (struct dbos_request *)(void *)node);
         }

@@ -18,9 +18,10 @@
 
 enum dbos_request_kind {
     DBOS_REQUEST_STATEMENTS, /* `statements`, planned */
-    DBOS_REQUEST_SCRIPT,  /* all statements of `script`, planned as they come, under the barrier */
-    DBOS_REQUEST_ARCHIVE, /* one statement of `script`, for the archive */
-    DBOS_REQUEST_TASK,    /* the engine's own: outcome of a task */
+    DBOS_REQUEST_SCRIPT,   /* all statements of `script`, planned as they come, under the barrier */
+    DBOS_REQUEST_ARCHIVE,  /* one statement of `script`, for the archive */
+    DBOS_REQUEST_TASK,     /* the engine's own: outcome of a task */
+    DBOS_REQUEST_SNAPSHOT, /* the engine's own: the cut of a snapshot, under the barrier */
 };
 
 struct dbos_request_statement {

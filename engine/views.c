@@ -1,4 +1,4 @@
-/* dbos.archive, dbos.log, dbos.sessions, dbos.tables, and the way to the others. */
+/* dbos.archive, dbos.log, dbos.sessions, dbos.snapshot, dbos.tables, and the way to the others. */
 #include "engine/views.h"
 
 #include "engine/engine_internal.h"
@@ -20,6 +20,8 @@ enum dbos_err dbos_views_fill(void *engine, struct dbos_view_rows *rows) {
         return dbos_views_partitions(engine, rows);
     case DBOS_VIEW_SESSIONS:
         return dbos_views_sessions(engine, rows);
+    case DBOS_VIEW_SNAPSHOT:
+        return dbos_views_snapshot(engine, rows);
     case DBOS_VIEW_STATEMENTS:
         return dbos_views_statements(engine, rows);
     case DBOS_VIEW_TABLES:
@@ -86,6 +88,25 @@ enum dbos_err dbos_views_archive(struct dbos_engine *engine, struct dbos_view_ro
         dbos_view_integer(atomic_load(&gate->waiting)),
         dbos_view_bigint(atomic_load(&gate->waits)),
         dbos_view_bigint(atomic_load(&gate->refused)),
+    };
+    return dbos_view_add(rows, row, sizeof row / sizeof row[0]);
+}
+
+enum dbos_err dbos_views_snapshot(struct dbos_engine *engine, struct dbos_view_rows *rows) {
+    struct dbos_snapshots_stats stats;
+    dbos_snapshots_stats(engine->snapshots, &stats);
+    bool is_any = stats.last.position != 0;
+    struct dbos_datum row[] = {
+        dbos_view_text(stats.is_taking ? "taking" : "idle"),
+        bigint_or_null(is_any, stats.last.position),
+        is_any ? dbos_datum_int(DBOS_TYPE_TIMESTAMPTZ, stats.last.taken_us)
+               : dbos_datum_null(DBOS_TYPE_TIMESTAMPTZ),
+        bigint_or_null(is_any, stats.last.rows),
+        bigint_or_null(is_any, stats.last.bytes),
+        bigint_or_null(stats.taken != 0, stats.took_ns / 1000),
+        dbos_view_bigint(stats.taken),
+        dbos_view_bigint(stats.failed),
+        dbos_view_bigint(stats.segments_removed),
     };
     return dbos_view_add(rows, row, sizeof row / sizeof row[0]);
 }

@@ -25,6 +25,7 @@ enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *
 enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_partitions(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_sessions(struct dbos_engine *engine, struct dbos_view_rows *rows);
+enum dbos_err dbos_views_snapshot(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_statements(struct dbos_engine *engine, struct dbos_view_rows *rows);
 enum dbos_err dbos_views_tables(struct dbos_engine *engine, struct dbos_view_rows *rows);
 

@@ -98,6 +98,7 @@ enum dbos_err dbos_views_memory(struct dbos_engine *engine, struct dbos_view_row
     put_alloc(&listing, "storage", "catalogue, undo, capture", &engine->storage_alloc);
     put(&listing, "storage", "mapped ahead, for rows", (int64_t)held(&engine->regions_alloc));
     put_alloc(&listing, "objects", "large values", &engine->objects_alloc);
+    put_alloc(&listing, "snapshots", "rows on their way to the disk", &engine->snapshots_alloc);
     put_alloc(&listing, "procedures", "modules, plans", &engine->procs_alloc);
     put_log(&listing, engine);
     put_sessions(&listing, engine);

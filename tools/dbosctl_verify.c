@@ -5,6 +5,15 @@
 
 #include "txn/log.h"
 
+static void say_snapshots(const struct dbos_log_findings *found) {
+    if (found->snapshots != 0) {
+        (void)printf("%" PRIu32 " snapshot%s in order; the newest: position %" PRIu64 ", %" PRIu64
+                     " rows, %" PRIu64 " bytes\n",
+                     found->snapshots, found->snapshots == 1 ? "" : "s", found->snapshot.position,
+                     found->snapshot.rows, found->snapshot.bytes);
+    }
+}
+
 static void say_torn(const struct dbos_log_findings *found) {
     if (found->log.torn_bytes != 0) {
         (void)printf("torn end of the log: %" PRIu64 " bytes of a write that was not finished and "
@@ -23,6 +32,7 @@ int dbosctl_verify(struct dbos_alloc *alloc, const char *data_dir) {
     struct dbos_log_findings found;
     enum dbos_err err = dbos_log_verify(alloc, dbos_env_posix(), data_dir, &found, &info);
     if (err == DBOS_OK) {
+        say_snapshots(&found);
         say_torn(&found);
     } else if (err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION) {
         (void)printf("%s: %s%s%s\n", err == DBOS_ERR_CORRUPT ? "CORRUPT" : "UNKNOWN FORMAT",

@@ -37,6 +37,7 @@ static int usage(void) {
     (void)fprintf(stderr,
                   "usage: dbosctl [-h host] [-p port] [-U user] status\n"
                   "       dbosctl [-h host] [-p port] [-U user] top [--interval SECONDS] [--once]\n"
+                  "       dbosctl [-h host] [-p port] [-U user] snapshot\n"
                   "       dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql "
                   "'CREATE PROCEDURE ... LANGUAGE c AS :module, ''symbol'''\n"
                   "       dbosctl module check FILE.so ...\n"
@@ -275,6 +276,14 @@ static int status(const struct options *options) {
     return fine ? 0 : EXIT_NO;
 }
 
+static int snapshot(const struct options *options) {
+    PGconn *connection = connect_to(options);
+    bool fine = connection != NULL &&
+                print_query(connection, "snapshot of position:", "SELECT dbos_snapshot()");
+    PQfinish(connection);
+    return fine ? 0 : EXIT_NO;
+}
+
 /* A second, unless --interval says something else: 0.1 s to an hour. */
 static bool interval_ms(const struct options *options, uint32_t *out) {
     char *end = NULL;
@@ -320,6 +329,8 @@ int main(int argc, char **argv) {
         code = status(&options);
     } else if (is(&options, 0, "top") && options.count == 1) {
         code = top(&options);
+    } else if (is(&options, 0, "snapshot") && options.count == 1) {
+        code = snapshot(&options);
     } else if (is(&options, 0, "verify") && options.count == 2) {
         code = dbosctl_verify(&alloc, options.words[1]);
     } else {

@@ -47,6 +47,9 @@ static const char help[] =
     "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
     "  --reply-memory MB         what replies above 64 KB may hold in all; 53200 beyond (1024)\n"
+    "  --log-segment-bytes BYTES  size of a file of the log (67108864)\n"
+    "  --snapshot-log-bytes BYTES\n"
+    "                       of log between two snapshots (1073741824; 0: only when asked for)\n"
     "  --archive-backlog-max BYTES\n"
     "                            so far may the archive be behind the log before writers wait\n"
     "                            for it, 0 = any distance (4294967296)\n"
@@ -127,6 +130,15 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
     }
     if (strcmp(name, "--reply-memory") == 0 && number(value, 1024 * 1024, &count) && count != 0) {
         arguments->engine.reply_bytes_max = (uint64_t)count << 20;
+        return true;
+    }
+    if (strcmp(name, "--log-segment-bytes") == 0 && number(value, 1UL << 40, &count) &&
+        count >= 65536) {
+        arguments->engine.segment_bytes = count & ~511UL;
+        return true;
+    }
+    if (strcmp(name, "--snapshot-log-bytes") == 0 && number(value, INT64_MAX, &count)) {
+        arguments->engine.snapshot_log_bytes = count == 0 ? UINT64_MAX : count;
         return true;
     }
     if (strcmp(name, "--archive-backlog-max") == 0 && number(value, INT64_MAX, &count)) {

@@ -77,6 +77,7 @@ struct dbos_archive_query {
     const char *sql; /* rewritten text of this statement */
     uint32_t call_count;
     const struct dbos_archive_call *calls;
+    bool takes_snapshot; /* no question: SELECT dbos_snapshot(), answered when one was taken */
 };
 void dbos_script_archive(const struct dbos_script *script, uint32_t statement,
                          struct dbos_archive_query *out);

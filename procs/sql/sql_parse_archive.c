@@ -220,9 +220,32 @@ static int by_location(const void *a, const void *b) {
     return (left > right) - (left < right);
 }
 
+/* SELECT dbos_snapshot() and nothing else: who takes it is no part of a transaction. */
+static bool is_snapshot(const PgQuery__SelectStmt *select) {
+    if (select->n_target_list != 1 || select->n_from_clause != 0 || select->where_clause != NULL ||
+        select->n_values_lists != 0 || select->limit_count != NULL || select->n_sort_clause != 0 ||
+        select->with_clause != NULL || select->op != PG_QUERY__SET_OPERATION__SETOP_NONE) {
+        return false;
+    }
+    const PgQuery__Node *target = select->target_list[0];
+    if (target->node_case != PG_QUERY__NODE__NODE_RES_TARGET ||
+        target->res_target->val->node_case != PG_QUERY__NODE__NODE_FUNC_CALL) {
+        return false;
+    }
+    const PgQuery__FuncCall *call = target->res_target->val->func_call;
+    return call->n_args == 0 &&
+           strcmp(dbos_parse_string(call->funcname[call->n_funcname - 1]), "dbos_snapshot") == 0;
+}
+
 bool dbos_parse_archive(struct dbos_parser *parser, const PgQuery__Node *node, uint32_t start,
                         uint32_t end, struct dbos_ast_statement *out) {
     struct walk walk = {.parser = parser};
+    if (is_snapshot(node->select_stmt)) {
+        out->kind = DBOS_STATEMENT_ARCHIVE;
+        out->archive.sql = "";
+        out->archive.takes_snapshot = true;
+        return true;
+    }
     walk_message(&walk, &node->base);
     if (parser->err != DBOS_OK || (walk.count == 0 && !walk.uses_schema)) {
         return false;

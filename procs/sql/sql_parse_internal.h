@@ -63,7 +63,8 @@ bool dbos_parse_relation(struct dbos_parser *parser, const PgQuery__RangeVar *no
 bool dbos_parse_ddl(struct dbos_parser *parser, const PgQuery__Node *node,
                     struct dbos_ast_statement *out);
 
-/* sql_parse_archive.c: is this SELECT one for the archive? Then it is converted. */
+/* sql_parse_archive.c: is this SELECT one for the archive, or SELECT dbos_snapshot()? Then it is
+ * converted. */
 bool dbos_parse_archive(struct dbos_parser *parser, const PgQuery__Node *node, uint32_t start,
                         uint32_t end, struct dbos_ast_statement *out);
 

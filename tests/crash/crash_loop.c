@@ -440,6 +440,21 @@ static void check_recovered(struct shared *s, PGconn *conn) {
     s->versions = version - 1;
 }
 
+/* A snapshot was taken, and the beginning of the log cut off behind it: else nothing of that was
+ * tried. The archiver may take its time. */
+static void check_snapshots(struct shared *s, PGconn *conn) {
+    char path[400];
+    (void)snprintf(path, sizeof path, "%s/log/00000001.seg", s->data);
+    for (int i = 0; i < 60; i++) {
+        (void)value_of(s, conn, "SELECT dbos_snapshot()");
+        if (access(path, F_OK) != 0) {
+            return;
+        }
+        s->env->ops->sleep_us(s->env, 500000);
+    }
+    fail(s, "the log was never cut off behind a snapshot");
+}
+
 static void await_tasks(struct shared *s, PGconn *conn) {
     for (int i = 0; i < 1200; i++) {
         if (value_of(s, conn, "SELECT count(*) FROM dbos.task WHERE state = 1 AND kind = 2") == 0) {
@@ -570,6 +585,15 @@ int main(int argc, char **argv) {
     must(&s, conn, "SET statement_timeout = '120s'");
     check_recovered(&s, conn);
     check_tasks(&s, conn);
+    check_archive(&s, conn);
+    check_snapshots(&s, conn);
+    check_archive(&s, conn); /* it needs nothing of what was cut off */
+    PQfinish(conn);
+    (void)node_stop(pid);
+    pid = start_node(&s, false);
+    conn = connect_as(&s, "checker");
+    must(&s, conn, "SET statement_timeout = '120s'");
+    check_recovered(&s, conn);
     check_archive(&s, conn);
     PQfinish(conn);
     (void)node_stop(pid);

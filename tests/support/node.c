@@ -21,7 +21,8 @@ static void run_node(const struct node_options *options, int out) {
     }
     (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
     (void)execl(program, "dbosd", "--data-dir", options->data, "--port", "0", "--partitions",
-                options->partitions, "--provenance-reads", "strict", (char *)NULL);
+                options->partitions, "--provenance-reads", "strict", "--log-segment-bytes",
+                "131072", "--snapshot-log-bytes", "300000", (char *)NULL);
     _exit(127);
 }
 

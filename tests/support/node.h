@@ -15,7 +15,8 @@ struct node_options {
     const char *const *environment; /* name, value, ..., NULL: set for the node; may be NULL */
 };
 
-/* Start a node (strict provenance of reads, a free port) and wait until it is ready. Returns -1,
+/* Start a node (strict provenance of reads, a free port; small log segments and many snapshots) and
+ * wait until it is ready. Returns -1,
  * and the reason is in its log, when it ended instead; port is then 0. */
 pid_t node_start(const struct node_options *options, int *out_port);
 /* kill -9 of the node and everything that it started; returns when all are gone. */
