@@ -16,16 +16,9 @@ enum { PARTITIONS_MAX = 256 };
 /* -- opening -------------------------------------------------------------------------------------
  */
 
-static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
-                                  uint64_t *state_hash, struct dbos_errinfo *info) {
-    struct dbos_engine *engine = arg;
-    engine->recovered_bytes += size_bytes;
-    return dbos_txn_apply_record(engine->store, engine->log, record, size_bytes, state_hash, info);
-}
-
 static enum dbos_err recover(struct dbos_engine *engine, struct dbos_errinfo *info) {
     uint64_t start_ns = engine->env->ops->mono_ns(engine->env);
-    engine->recovery = (struct dbos_recovery){.apply = apply_record, .arg = engine};
+    engine->recovery = (struct dbos_recovery){.apply = NULL};
     struct dbos_snapshot_load load = {.alloc = &engine->snapshots_alloc,
                                       .env = engine->env,
                                       .data_dir = engine->data_dir,
@@ -35,6 +28,7 @@ static enum dbos_err recover(struct dbos_engine *engine, struct dbos_errinfo *in
     uint32_t damaged = 0;
     enum dbos_err err =
         dbos_snapshot_recover(&load, &engine->recovery, &engine->loaded, &damaged, info);
+    engine->recovered_bytes = engine->recovery.bytes;
     if (err != DBOS_OK) {
         return err;
     }

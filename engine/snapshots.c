@@ -33,7 +33,7 @@ struct dbos_snapshots {
     pthread_t thread;
     bool running;
     uint32_t generation;
-    struct dbos_request cut;  /* the engine's own, through the barrier */
+    struct dbos_request cut;     /* the engine's own, through the barrier */
     struct dbos_request *asking; /* wait for the one that is taken next */
     _Atomic(struct dbos_snapshot *) current;
     _Atomic uint32_t cut_done; /* 1 = the barrier has run it */
@@ -142,8 +142,7 @@ static enum dbos_err copy(struct dbos_snapshots *snapshots, struct dbos_snapshot
         if (atomic_load(&snapshots->is_stopping)) {
             dbos_snapshot_give_up(snapshot, DBOS_ERR_SHUTDOWN);
         }
-        enum dbos_err now =
-            dbos_snapshot_write(snapshot, SLICE_US, err == DBOS_OK ? info : &later);
+        enum dbos_err now = dbos_snapshot_write(snapshot, SLICE_US, err == DBOS_OK ? info : &later);
         err = err == DBOS_OK ? now : err;
     }
     return err;
@@ -241,8 +240,7 @@ static void answer(struct dbos_request *request, enum dbos_err err,
     request->outcome = err;
     request->gate_position = 0;
     if (err == DBOS_OK) {
-        struct dbos_datum position =
-            dbos_datum_int(DBOS_TYPE_INT8, (int64_t)facts->position);
+        struct dbos_datum position = dbos_datum_int(DBOS_TYPE_INT8, (int64_t)facts->position);
         describe(request);
         const struct dbos_request_statement *statement =
             request->statement_count == 0 ? NULL : &request->statements[0];
@@ -343,8 +341,7 @@ enum dbos_err dbos_snapshots_open(struct dbos_engine *engine,
                                   struct dbos_snapshots **out, struct dbos_errinfo *info) {
     *out = NULL;
     struct dbos_snapshots *snapshots = dbos_take_zero(engine->alloc, sizeof *snapshots);
-    struct slice *slices =
-        dbos_take_zero(engine->alloc, engine->partition_count * sizeof *slices);
+    struct slice *slices = dbos_take_zero(engine->alloc, engine->partition_count * sizeof *slices);
     if (snapshots == NULL || slices == NULL) {
         dbos_give(engine->alloc, snapshots);
         dbos_give(engine->alloc, slices);

@@ -470,6 +470,27 @@ uint64_t dbos_record_peek(const void *record, size_t size_bytes, int64_t *out_co
     return reader.failed ? 0 : position;
 }
 
+void dbos_record_peek_route(const void *record, size_t size_bytes, struct dbos_record_route *out) {
+    int64_t commit_us = 0;
+    *out = (struct dbos_record_route){.position = dbos_record_peek(record, size_bytes, &commit_us)};
+    if (out->position == 0 ||
+        dbos_load_u32(record) >> DBOS_RECORD_SIZE_BITS != DBOS_RECORD_VERSION) {
+        return;
+    }
+    struct dbos_reader reader = dbos_reader_of((const uint8_t *)record + DBOS_RECORD_FRAME_BYTES,
+                                               size_bytes - DBOS_RECORD_FRAME_BYTES);
+    struct dbos_record_head head = {0};
+    uint32_t flags = get_varint32(&reader);
+    (void)dbos_get_varint(&reader); /* position */
+    (void)dbos_get_zigzag(&reader); /* commit time */
+    (void)dbos_get_zigzag(&reader); /* start time */
+    get_partition(&reader, &head);
+    out->is_known = !reader.failed && flags >> DBOS_HEAD_FLAG_BITS <= UINT16_MAX;
+    out->flags = (uint16_t)(flags >> DBOS_HEAD_FLAG_BITS);
+    out->partition = head.partition;
+    out->partitions = head.partitions;
+}
+
 size_t dbos_record_frame_bytes(const uint8_t *record, size_t left_bytes) {
     if (left_bytes < DBOS_RECORD_FRAME_BYTES) {
         return 0;

@@ -146,6 +146,15 @@ enum dbos_err dbos_record_end(const struct dbos_record_decoder *decoder,
 /* Position and commit time of a framed record, without any check but its length; 0 = too short, or
  * of no known version. */
 uint64_t dbos_record_peek(const void *record, size_t size_bytes, int64_t *out_commit_us);
+/* Where a record ran, read as peek does. is_known: it is of version 2, and its head begins well. */
+struct dbos_record_route {
+    bool is_known;
+    uint16_t flags;
+    uint16_t partition;
+    uint16_t partitions;
+    uint64_t position;
+};
+void dbos_record_peek_route(const void *record, size_t size_bytes, struct dbos_record_route *out);
 /* Bytes of the record that starts at `record`, where at most `left_bytes` are; 0 = that can be no
  * record. */
 size_t dbos_record_frame_bytes(const uint8_t *record, size_t left_bytes);

@@ -8,6 +8,7 @@ struct apply {
     struct dbos_store *store;
     struct dbos_log *log;
     uint64_t position;
+    uint32_t only;       /* what this partition owns; DBOS_PARTITION_ALL = everything */
     uint64_t state_hash; /* change so far, modulo 2^64 */
     struct dbos_object_finder finder;
 };
@@ -242,6 +243,15 @@ static enum dbos_err apply_event(struct apply *apply, const struct dbos_event *e
     if (table == NULL) {
         return contradiction(apply, event, "the table does not exist", info);
     }
+    if (apply->only != DBOS_PARTITION_ALL) {
+        if (dbos_table_def_of(table)->partition_column < 0) {
+            return contradiction(apply, event, "one partition has written what all share", info);
+        }
+        uint32_t slot = (uint32_t)(event->block % DBOS_SLOTS);
+        if (dbos_store_partition_of(apply->store, slot) != apply->only) {
+            return DBOS_OK;
+        }
+    }
     if (event->op == DBOS_EVENT_DELETE) {
         if (is_catalog) {
             err = undefine(apply, table, event, info);
@@ -253,9 +263,9 @@ static enum dbos_err apply_event(struct apply *apply, const struct dbos_event *e
     return err == DBOS_OK && is_catalog ? define(apply, table, event, info) : err;
 }
 
-enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *log,
-                                    const uint8_t *record, size_t size_bytes, uint64_t *state_hash,
-                                    struct dbos_errinfo *info) {
+static enum dbos_err apply_record(struct dbos_store *store, struct dbos_log *log,
+                                  const uint8_t *record, size_t size_bytes, uint32_t only,
+                                  uint64_t *state_hash, struct dbos_errinfo *info) {
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
     struct dbos_record_scratch scratch;
@@ -266,7 +276,7 @@ enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *l
         dbos_record_scratch_fini(&scratch);
         return err;
     }
-    struct apply apply = {.store = store, .log = log, .position = head.position};
+    struct apply apply = {.store = store, .log = log, .position = head.position, .only = only};
     apply.finder = (struct dbos_object_finder){.find = find_object, .arg = &apply};
     while (err == DBOS_OK && dbos_record_next(&decoder, &event)) {
         if (event.op == DBOS_EVENT_INSERT || event.op == DBOS_EVENT_UPDATE ||
@@ -285,4 +295,16 @@ enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *l
     }
     *state_hash += apply.state_hash;
     return err;
+}
+
+enum dbos_err dbos_txn_apply_record(struct dbos_store *store, struct dbos_log *log,
+                                    const uint8_t *record, size_t size_bytes, uint64_t *state_hash,
+                                    struct dbos_errinfo *info) {
+    return apply_record(store, log, record, size_bytes, DBOS_PARTITION_ALL, state_hash, info);
+}
+
+enum dbos_err dbos_txn_apply_part(struct dbos_store *store, struct dbos_log *log,
+                                  const uint8_t *record, size_t size_bytes, uint32_t partition,
+                                  uint64_t *state_hash, struct dbos_errinfo *info) {
+    return apply_record(store, log, record, size_bytes, partition, state_hash, info);
 }

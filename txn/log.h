@@ -72,16 +72,19 @@ enum dbos_err dbos_log_object_seed(struct dbos_env *env, const char *data_dir, u
  * one (CORRUPT when it differs). A torn tail is cut; the accepted tail is rewritten and synced;
  * then positions go on after it. `next_position` and `last_commit_us` (of the newest record) come
  * out. */
+struct dbos_appliers;
 struct dbos_recovery {
     enum dbos_err (*apply)(void *arg, const uint8_t *record, size_t size_bytes,
                            uint64_t *state_hash, struct dbos_errinfo *info);
     void *arg;
+    struct dbos_appliers *appliers; /* not NULL: they apply, and compare; `apply` is not called */
     /* In: what was loaded already, up to a position (0 = nothing), its hash, and the newest commit.
      * The log must reach back and up to there. */
     uint64_t after_position;
     uint64_t after_hash;
     int64_t after_commit_us;
     uint64_t records;    /* out: applied */
+    uint64_t bytes;      /* out: of them */
     uint64_t batches;    /* out */
     uint64_t torn_bytes; /* out: cut at the end (read-only: found there) */
     uint64_t last_position;

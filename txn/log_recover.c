@@ -1,4 +1,6 @@
 /* Reading the log back: check, apply, compare, cut what was never acknowledged. */
+#include "base/log.h"
+#include "txn/appliers.h"
 #include "txn/log_internal.h"
 
 /* What has been accepted so far. */
@@ -12,6 +14,17 @@ struct accepted {
 
 /* --- applying -------------------------------------------------------------------------------- */
 
+static int64_t last_commit_us(const struct dbos_batch *batch) {
+    size_t cursor = 0;
+    size_t size_bytes = 0;
+    int64_t commit_us = 0;
+    const uint8_t *record;
+    while ((record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
+        (void)dbos_record_peek(record, size_bytes, &commit_us);
+    }
+    return commit_us;
+}
+
 static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct dbos_batch *batch,
                                  struct dbos_errinfo *info) {
     size_t cursor = 0;
@@ -20,6 +33,12 @@ static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct db
     recovery->last_position = batch->last_position;
     if (batch->last_position <= recovery->after_position) {
         return DBOS_OK; /* all of it was loaded */
+    }
+    recovery->batches++;
+    recovery->bytes += batch->records_bytes;
+    if (recovery->appliers != NULL) {
+        recovery->last_commit_us = last_commit_us(batch);
+        return dbos_appliers_take(recovery->appliers, batch, info);
     }
     for (;;) {
         const uint8_t *record = dbos_batch_next(batch, &cursor, &size_bytes);
@@ -41,7 +60,6 @@ static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct db
         }
         recovery->records++;
     }
-    recovery->batches++;
     if (recovery->state_hash != batch->state_hash) {
         return dbos_fail(info, DBOS_ERR_CORRUPT,
                          "state after position %llu has hash %016llx, the log recorded %016llx",
@@ -92,9 +110,24 @@ static enum dbos_err find_start(struct dbos_log *log, uint64_t position, uint32_
                      (unsigned long long)position);
 }
 
+/* Who waits for the node sees that it is alive. */
+static void say_progress(struct dbos_log *log, const struct dbos_recovery *recovery,
+                         uint64_t *said_ns) {
+    enum { EVERY_S = 5 };
+    uint64_t now_ns = log->env->ops->mono_ns(log->env);
+    if (now_ns - *said_ns >= EVERY_S * UINT64_C(1000000000)) {
+        *said_ns = now_ns;
+        dbos_log(DBOS_LOG_INFO, "recovering: %llu MB of log behind position %llu, now at %llu",
+                 (unsigned long long)(recovery->bytes >> 20),
+                 (unsigned long long)recovery->after_position,
+                 (unsigned long long)recovery->last_position);
+    }
+}
+
 static enum dbos_err read_all(struct dbos_log *log, struct dbos_log_reader *reader,
                               struct dbos_recovery *recovery, struct accepted *accepted,
                               struct dbos_errinfo *info) {
+    uint64_t said_ns = log->env->ops->mono_ns(log->env);
     for (;;) {
         struct dbos_batch batch;
         struct dbos_segment_header header;
@@ -122,6 +155,7 @@ static enum dbos_err read_all(struct dbos_log *log, struct dbos_log_reader *read
         accepted->header_crc = batch.header_crc;
         accepted->synced_position = batch.synced_position;
         accepted->has_batch = true;
+        say_progress(log, recovery, &said_ns);
     }
 }
 
@@ -299,6 +333,7 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     DBOS_CHECK(!log->recovered && !log->running);
     recovery->records = 0;
     recovery->batches = 0;
+    recovery->bytes = 0;
     recovery->torn_bytes = 0;
     recovery->last_position = 0;
     recovery->last_commit_us = recovery->after_commit_us;
@@ -314,6 +349,10 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     dbos_log_reader_strict(reader);
     err = read_all(log, reader, recovery, &accepted, info);
     dbos_log_reader_close(reader);
+    if (err == DBOS_OK && recovery->appliers != NULL) {
+        err = dbos_appliers_finish(recovery->appliers, &recovery->state_hash, &recovery->records,
+                                   info);
+    }
     if (err == DBOS_OK && recovery->last_position < recovery->after_position) {
         err = dbos_fail(info, DBOS_ERR_CORRUPT,
                         "the log ends at position %llu, and a snapshot was taken at %llu",
@@ -338,10 +377,10 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     return DBOS_OK;
 }
 
-struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id) {
-    struct dbos_object *object = dbos_object_find(log->objects, id);
-    if (object != NULL || !dbos_blob_index_has(log->blobs, id)) {
-        return object;
+static struct dbos_object *load_blob(struct dbos_log *log, const struct dbos_object_id *id) {
+    struct dbos_object *object = NULL;
+    if (!dbos_blob_index_has(log->blobs, id)) {
+        return NULL;
     }
     struct dbos_errinfo info;
     uint8_t *bytes = dbos_take(log->alloc, id->size_bytes == 0 ? 1 : id->size_bytes);
@@ -355,5 +394,16 @@ struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos
         object = NULL;
     }
     dbos_give(log->alloc, bytes);
+    return object;
+}
+
+struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id) {
+    struct dbos_object *object = dbos_object_find(log->objects, id);
+    if (object != NULL) {
+        return object;
+    }
+    (void)pthread_mutex_lock(&log->lock); /* partitions load side by side */
+    object = load_blob(log, id);
+    (void)pthread_mutex_unlock(&log->lock);
     return object;
 }

@@ -4,7 +4,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
-#include "txn/catalog_row.h"
+#include "txn/appliers.h"
 #include "txn/snapshot.h"
 #include "txn/snapshot_format.h"
 #include "txn/txn_apply.h"
@@ -358,7 +358,6 @@ struct loader; /* of one partition */
 struct loading {
     const struct dbos_snapshot_load *load;
     struct manifest manifest;
-    pthread_mutex_t blobs; /* large values are read by one at a time */
     struct loader *loaders;
     uint32_t partitions;
     _Atomic uint64_t rows;
@@ -381,12 +380,7 @@ static struct dbos_object *find_object(void *arg, const struct dbos_object_id *i
     struct loading *loading = ((struct loader *)arg)->loading;
     const struct dbos_snapshot_load *load = loading->load;
     struct dbos_object *object = dbos_object_find(dbos_store_objects(load->store), id);
-    if (object == NULL && load->log != NULL) {
-        (void)pthread_mutex_lock(&loading->blobs);
-        object = dbos_log_load_object(load->log, id);
-        (void)pthread_mutex_unlock(&loading->blobs);
-    }
-    return object;
+    return object == NULL && load->log != NULL ? dbos_log_load_object(load->log, id) : object;
 }
 
 /* The part of the table that the row lives on, if that is this loader's; *out_known: there is such
@@ -614,7 +608,6 @@ enum dbos_err dbos_snapshot_load(const struct dbos_snapshot_load *load,
         }
     }
     if (err == DBOS_OK) {
-        (void)pthread_mutex_init(&loading.blobs, NULL);
         for (uint32_t i = 0; i < loading.partitions; i++) {
             struct loader *loader = &loading.loaders[i];
             loader->loading = &loading;
@@ -622,7 +615,6 @@ enum dbos_err dbos_snapshot_load(const struct dbos_snapshot_load *load,
             loader->finder = (struct dbos_object_finder){.find = find_object, .arg = loader};
         }
         err = load_all(&loading, info);
-        (void)pthread_mutex_destroy(&loading.blobs);
     }
     dbos_give(load->alloc, loading.loaders);
     dbos_give(load->alloc, loading.manifest.bytes);
@@ -719,7 +711,15 @@ enum dbos_err dbos_snapshot_recover(const struct dbos_snapshot_load *load,
     if (err != DBOS_OK) {
         return err;
     }
-    err = dbos_log_recover(load->log, recovery, info);
+    if (recovery->apply == NULL) {
+        err = dbos_appliers_open(load->alloc, load->store, load->log, recovery->after_position,
+                                 recovery->after_hash, &recovery->appliers, info);
+    }
+    if (err == DBOS_OK) {
+        err = dbos_log_recover(load->log, recovery, info);
+    }
+    dbos_appliers_close(recovery->appliers);
+    recovery->appliers = NULL;
     if (err == DBOS_ERR_CORRUPT && *out_damaged != 0) {
         dbos_err_hint(info, "A newer snapshot is damaged, too; restore a backup.");
     }

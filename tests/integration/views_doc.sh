@@ -17,7 +17,7 @@ ask -f "$dir/examples.sql" >"$dir/out" 2>&1 || { cat "$dir/out"; fail "an exampl
 [ -s "$dir/out" ] || fail "the examples print nothing"
 
 columns=0
-for view in archive histogram latency log memory partitions sessions statements tables; do
+for view in archive histogram latency log memory partitions sessions snapshot statements tables; do
     chapter=$(sed -n "/^## dbos\\.$view\$/,/^## /p" docs/views.md)
     [ -n "$chapter" ] || fail "dbos.$view has no chapter in docs/views.md"
     names=$(ask -P tuples_only=off -P footer=off -c "SELECT * FROM dbos.$view LIMIT 0" | tr '|' ' ')

@@ -152,12 +152,6 @@ static int64_t next_us(void *arg) {
     return ++node->last_us;
 }
 
-static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
-                                  uint64_t *state_hash, struct dbos_errinfo *info) {
-    struct test_node *node = arg;
-    return dbos_txn_apply_record(node->store, node->log, record, size_bytes, state_hash, info);
-}
-
 static void open_txn(struct test_node *node, uint32_t partition, bool reads_off,
                      struct dbos_txn **out) {
     struct dbos_txn_options options = {
@@ -198,7 +192,7 @@ enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32
                                        .objects = node->objects};
     enum dbos_err err = dbos_log_open(&node->alloc, &options, &node->log, &node->info);
     if (err == DBOS_OK) {
-        node->recovery = (struct dbos_recovery){.apply = apply_record, .arg = node};
+        node->recovery = (struct dbos_recovery){.apply = NULL};
         struct dbos_snapshot_load load = {.alloc = &node->alloc,
                                           .env = node->env,
                                           .data_dir = dir,
