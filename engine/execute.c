@@ -225,6 +225,15 @@ static enum dbos_err run_planned(struct execution *x, struct dbos_errinfo *info)
     return DBOS_OK;
 }
 
+static const char *name_aside(const struct dbos_script *script, uint32_t i) {
+    struct dbos_archive_query query;
+    if (dbos_script_kind(script, i) == DBOS_STATEMENT_SHOW) {
+        return "SHOW";
+    }
+    dbos_script_archive(script, i, &query);
+    return query.takes_snapshot ? "dbos_snapshot()" : "a provenance query";
+}
+
 static enum dbos_err run_script_statement(struct execution *x, uint32_t i,
                                           struct dbos_errinfo *info) {
     struct dbos_script *script = x->request->script;
@@ -235,7 +244,7 @@ static enum dbos_err run_script_statement(struct execution *x, uint32_t i,
     if (kind == DBOS_STATEMENT_SHOW || kind == DBOS_STATEMENT_ARCHIVE) {
         return dbos_fail(info, DBOS_ERR_NOT_SUPPORTED,
                          "%s among several statements in one message is not supported",
-                         kind == DBOS_STATEMENT_SHOW ? "SHOW" : "a provenance query");
+                         name_aside(script, i));
     }
     struct dbos_request_statement statement = {.describe = true};
     enum dbos_err err = dbos_plan_make(&x->engine->session_alloc, dbos_txn_catalog(x->txn),

@@ -20,6 +20,7 @@ enum {
 struct slice {
     struct dbos_queue_node node; /* first; in the partition's queue */
     _Atomic bool is_queued;
+    _Atomic bool is_running;
     _Atomic uint64_t ended_ns;
 };
 
@@ -80,9 +81,15 @@ void dbos_snapshots_cut(struct dbos_snapshots *snapshots, struct dbos_request *r
 void dbos_snapshots_slice(struct dbos_snapshots *snapshots, uint32_t partition) {
     struct slice *slice = &snapshots->slices[partition];
     struct dbos_snapshot *snapshot = atomic_load(&snapshots->current);
+    atomic_store_explicit(&slice->is_running, true, memory_order_relaxed);
     dbos_snapshot_slice(snapshot, partition, (uint64_t)SLICE_US * 1000);
+    atomic_store_explicit(&slice->is_running, false, memory_order_relaxed);
     atomic_store(&slice->ended_ns, now_ns(snapshots));
     atomic_store_explicit(&slice->is_queued, false, memory_order_release);
+}
+
+bool dbos_snapshots_is_slicing(const struct dbos_snapshots *snapshots, uint32_t partition) {
+    return atomic_load_explicit(&snapshots->slices[partition].is_running, memory_order_relaxed);
 }
 
 static void cut_ended(struct dbos_request *request) {

@@ -40,6 +40,9 @@ void dbos_snapshots_cut(struct dbos_snapshots *snapshots, struct dbos_request *r
 /* By a partition that has met its slice node. */
 void dbos_snapshots_slice(struct dbos_snapshots *snapshots, uint32_t partition);
 
+/* The partition's thread is copying, which is over in a moment. Any thread. */
+bool dbos_snapshots_is_slicing(const struct dbos_snapshots *snapshots, uint32_t partition);
+
 struct dbos_snapshots_stats {
     struct dbos_snapshot_facts last; /* that counts; position 0 = there is none */
     uint64_t taken;                  /* since the start */

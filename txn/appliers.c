@@ -319,9 +319,8 @@ enum dbos_err dbos_appliers_finish(struct dbos_appliers *appliers, uint64_t *out
 /* --- life ------------------------------------------------------------------------------------ */
 
 enum dbos_err dbos_appliers_open(struct dbos_alloc *alloc, struct dbos_store *store,
-                                 struct dbos_log *log, uint64_t after_position,
-                                 uint64_t state_hash, struct dbos_appliers **out,
-                                 struct dbos_errinfo *info) {
+                                 struct dbos_log *log, uint64_t after_position, uint64_t state_hash,
+                                 struct dbos_appliers **out, struct dbos_errinfo *info) {
     uint32_t count = dbos_store_partitions(store);
     *out = NULL;
     struct dbos_appliers *appliers = dbos_take_zero(alloc, sizeof *appliers);

@@ -6,9 +6,10 @@
  *   when a chunk is done by all: the state hash after each of its batches is compared
  *
  * A row belongs to one partition for ever, so the order of the log is kept row by row. What ran
- * under the barrier (several partitions, definitions, tables that are not partitioned) is applied by
- * the reader itself, when all that came before it is done. The number of partitions may be another
- * one than when a record was written: a record then goes to all appliers, and each takes its own.
+ * under the barrier (several partitions, definitions, tables that are not partitioned) is applied
+ * by the reader itself, when all that came before it is done. The number of partitions may be
+ * another one than when a record was written: a record then goes to all appliers, and each takes
+ * its own.
  *
  * Thread: the reader's; the appliers are inside. Memory: some chunks of a megabyte. */
 #ifndef DBOS_TXN_APPLIERS_H
@@ -21,8 +22,8 @@ struct dbos_appliers;
 
 /* `state_hash` is that of what the store holds; `after_position` as in struct dbos_recovery. */
 enum dbos_err dbos_appliers_open(struct dbos_alloc *alloc, struct dbos_store *store,
-                                 struct dbos_log *log, uint64_t after_position,
-                                 uint64_t state_hash, struct dbos_appliers **out,
+                                 struct dbos_log *log, uint64_t after_position, uint64_t state_hash,
+                                 struct dbos_appliers **out,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 /* All of the batch will be applied that is behind after_position. Errors of this batch or of one
  * that came before: as dbos_txn_apply_record(); CORRUPT where a state hash differs. */

@@ -9,7 +9,8 @@
 enum {
     CHUNKS_PER_PART = 4,          /* that wait for the disk, before slices wait */
     PLACES_PER_LOOK = 32,         /* rows between two looks at the clock */
-    UNSYNCED_BYTES_MAX = 8 << 20, /* so that the log's syncs never wait for much of ours */
+    UNSYNCED_BYTES_MAX = 1 << 20, /* so that the log's syncs never wait for much of ours */
+    PAUSE_US_MAX = 50000,
 };
 
 struct part;
@@ -339,9 +340,19 @@ static enum dbos_err open_file(struct part *part, struct dbos_errinfo *info) {
     return err == DBOS_OK ? put(part, &header, sizeof header, info) : err;
 }
 
+/* Then leave the disk to the log for as long as this took. */
+static enum dbos_err sync_some(struct part *part, struct dbos_errinfo *info) {
+    struct dbos_env *env = part->snapshot->options.env;
+    uint64_t begun_ns = env->ops->mono_ns(env);
+    enum dbos_err err = env->ops->file_sync(env, part->file, info);
+    uint64_t took_us = (env->ops->mono_ns(env) - begun_ns) / 1000;
+    part->synced = part->offset;
+    env->ops->sleep_us(env, took_us < PAUSE_US_MAX ? took_us : PAUSE_US_MAX);
+    return err;
+}
+
 static enum dbos_err write_chunk(struct part *part, enum dbos_chunk_kind kind, const void *payload,
                                  uint32_t bytes, uint32_t rows, struct dbos_errinfo *info) {
-    struct dbos_env *env = part->snapshot->options.env;
     struct dbos_stored_chunk head = {
         .kind = (uint16_t)kind, .number = part->chunk_count, .payload_bytes = bytes, .rows = rows};
     enum dbos_err err = part->file < 0 ? open_file(part, info) : DBOS_OK;
@@ -355,11 +366,9 @@ static enum dbos_err write_chunk(struct part *part, enum dbos_chunk_kind kind, c
     }
     part->crc = head.crc;
     part->chunk_count++;
-    if (err == DBOS_OK && part->offset - part->synced >= UNSYNCED_BYTES_MAX) {
-        part->synced = part->offset;
-        err = env->ops->file_sync(env, part->file, info);
-    }
-    return err;
+    return err == DBOS_OK && part->offset - part->synced >= UNSYNCED_BYTES_MAX
+               ? sync_some(part, info)
+               : err;
 }
 
 static enum dbos_err why_given_up(const struct dbos_snapshot *snapshot, struct dbos_errinfo *info) {

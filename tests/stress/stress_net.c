@@ -263,7 +263,8 @@ static void run(struct dbos_alloc *alloc, const char *data, enum dbos_loop_kind 
         .partitions = PARTITIONS,
         .durability = DBOS_DURABILITY_SYNC,
         .program_dir = ".",
-        .segment_bytes = 4 << 20,
+        .segment_bytes = 1 << 20,
+        .snapshot_log_bytes = 1, /* one after the other */
     };
     struct dbos_net_options net_options = {.loop = loop};
     if (dbos_engine_open(alloc, &options, &engine, &info) != DBOS_OK ||
