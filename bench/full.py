@@ -9,6 +9,8 @@
   full.py note NAME=VALUE...      a line
   full.py lag FILE < LINE         of an open loop's run and dbos.archive's lag in each second: NAME=VALUE...
   full.py backlog FILE < LINE     of a closed loop's run, the archiver stopped meanwhile: NAME=VALUE...
+  full.py waits NAME=VALUE... < ROWS
+                                  a line with the buckets of dbos.histogram: name|to_us|count in each row
   full.py summary FILE            tables of all lines of full.jsonl, and the bars: met or missed
 """
 import json
@@ -333,10 +335,82 @@ def lag(lines):
             )
 
 
+def quantile_us(buckets, part):
+    """Of [[to_us, count], ...]: the upper end of the bucket that has it"""
+    wanted, seen = part * sum(count for _, count in buckets), 0
+    for to_us, count in buckets:
+        seen += count
+        if seen > wanted:
+            return to_us
+    return 0
+
+
+def between(before, after, name):
+    """What came into the buckets of a name from one reading to the next"""
+    was = dict(map(tuple, before["buckets"].get(name, [])))
+    return [[to_us, count - was.get(to_us, 0)] for to_us, count in after["buckets"].get(name, [])]
+
+
+def snapshot(lines):
+    readings = [line for line in lines if line.get("part") == "snapshot-waits"]
+    runs = [line for line in lines if line.get("part") == "snapshot"]
+    if not runs:
+        return
+    print("a snapshot under load: votes without and with one; wait: from submission to begin in the partition")
+    rss = {(line["phase"], line["rep"], line["depth"]): line["rss_mb"] for line in lines if line.get("part") == "snapshot-rss"}
+    took = {(line["rep"], line["depth"]): line for line in lines if line.get("part") == "snapshot-took"}
+    # three readings for each pair of runs: before, without, with
+    gaps = {}
+    for i, line in enumerate(runs):
+        at = i // 2 * 3 + i % 2
+        gaps[i] = (readings[at], readings[at + 1])
+    rows = []
+    for i, line in enumerate(runs):
+        wait, sync = (between(*gaps[i], name) for name in ("wait", "log sync"))
+        key = (line["phase"], line["rep"], line["depth"])
+        snap = took.get((line["rep"], line["depth"])) if line["phase"] == "with" else None
+        rows.append(
+            [f"{line['connections']} x {line['depth']}", line["phase"], line["tps"], line["p50_us"], line["p99_us"], line["p999_us"]]
+            + [quantile_us(wait, 0.99), quantile_us(wait, 0.999), quantile_us(sync, 0.999), rss[key]]
+            + [f"{snap['seconds']:.1f} s, {snap['bytes'] / 1e9:.2f} GB" if snap else ""]
+        )
+    table(["", "snapshot", "tps", "p50 us", "p99 us", "p99.9 us", "wait p99", "wait p99.9", "sync p99.9", "RSS MB", ""], rows)
+    worst = 0
+    for (without, with_), i in zip(zip(runs[::2], runs[1::2]), range(0, len(runs), 2)):
+        more = quantile_us(between(*gaps[i + 1], "wait"), 0.999) - quantile_us(between(*gaps[i], "wait"), 0.999)
+        worst = max(worst, more)
+    bar(f"a partition kept its requests waiting {worst / 1000:.1f} ms longer at p99.9 at most (<= 10)", worst <= 10000)
+    grown = max(rss[("with", w["rep"], w["depth"])] / rss[("without", w["rep"], w["depth"])] - 1 for w in runs if w["phase"] == "with")
+    bar(f"RSS grew by {100 * grown:.1f} % at most, the votes of the run included (<= 30)", grown <= 0.3)
+    for line in lines:
+        if line.get("part") == "restart" and line["what"] == "from-snapshot":
+            bar(f"a start from it, and the log of the votes behind it: {line['seconds']:.1f} s (<= 15)", line["seconds"] <= 15)
+
+
+def recovery(lines):
+    starts = [line for line in lines if line.get("part") == "restart" and line["what"] in ("log", "snapshot")]
+    if not starts:
+        return
+    print("a start after kill -9: seconds until ready, by what there is to read")
+    medians = {}
+    rows = []
+    for (what, partitions), found in groups(starts, "what", "partitions").items():
+        medians[what, partitions] = median(found, "seconds")
+        runs = " ".join(f"{line['seconds']:.1f}" for line in found)
+        rows.append([what, str(partitions), found[0]["votes"], f"{medians[what, partitions]:.1f}", runs])
+    table(["", "partitions", "votes", "s", "runs"], rows)
+    one = {line["partitions"]: line for line in starts if line["what"] == "log"}
+    per_vote = medians["log", 1] / one[1]["votes"]
+    bar(f"10,000,000 votes of the log on one partition: {per_vote * 1e7:.1f} s (<= 20)", per_vote * 1e7 <= 20)
+    if ("log", 2) in medians:
+        two = medians["log", 2] / one[2]["votes"]
+        bar(f"on two: {two * 1e7:.1f} s (faster)", two < per_vote)
+
+
 def summary(path):
     with open(path) as file:
         lines = [json.loads(line) for line in file if line.startswith("{")]
-    for part in (long, reads, hot, multi, rows, connections, overload, lag):
+    for part in (long, reads, hot, multi, rows, connections, overload, lag, snapshot, recovery):
         part(lines)
     runs = [line for line in lines if "others" in line]
     disturbed = sum(line["others"] > QUIET for line in runs)
@@ -363,6 +437,12 @@ def main():
     elif words[:1] in (["lag"], ["backlog"]) and len(words) == 2:
         facts = (lag_facts if words[0] == "lag" else backlog_facts)(words[1], json.loads(sys.stdin.read()))
         print("\n".join(f"{name}={value}" for name, value in facts.items()))
+    elif words[:1] == ["waits"]:
+        buckets = {}
+        for text in sys.stdin:
+            name, to_us, count = text.strip().split("|")
+            buckets.setdefault(name, []).append([float(to_us), int(count)])
+        print(json.dumps(fields(words[1:]) | {"buckets": buckets}))
     elif words[:1] == ["summary"] and len(words) == 2:
         summary(words[1])
     else:

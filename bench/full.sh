@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What make bench FULL=1 measures after all.sh: the cost of recording reads, contention, transactions on several partitions, growth with
 # rows and connections, overload, and the archive's lag. Each part runs alone, too:
-#   full.sh [long] [reads] [hot] [multi] [rows] [connections] [overload] [lag]
+#   full.sh [long] [reads] [hot] [multi] [rows] [connections] [overload] [lag] [snapshot] [recovery]
 # Each run of the load generator is a line of full.jsonl; the table at its end is full.txt, the plots *.svg.
 #   REPS=3 SECS=5         runs of each setting (interleaved; the medians count) and their length
 #   LONG_S=60 LONG_REPS=1 LONG="32 16;8 128"   of the long runs beside Tarantool's
@@ -9,6 +9,9 @@
 #   CONNECTIONS="1 …"     numbers of connections (1 to 10,000)
 #   OVERLOAD_S=60         length of the overload; OVERLOAD_CONNECTIONS=10000, OVERLOAD_TIMES=10
 #   LAG_SECS=600          length of the lag's long run; the others: bench/lag.sh
+#   SNAPSHOT_ROWS=4400000 of 500 bytes beside which votes are measured with and without a snapshot (2.2 GB)
+#   SNAPSHOT_SECS=20      of each of these runs
+#   RECOVERY_VOTES=10000000 in the log that is recovered
 #   DURABILITY=sync       PEERS, BIN, OUT: as for all.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -373,10 +376,80 @@ part_overload() {
     stop_node
 }
 
+# since START: seconds
+since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN {printf "%.3f", b - a}'; }
+rss_mb() { awk '/^VmRSS/ {printf "%d", $2 / 1024}' "/proc/$node/status"; }
+# waits TAG: of requests for a partition, from their submission until they begin, since the node started
+waits() {
+    ask "SELECT name, to_us, count FROM dbos.histogram ORDER BY name, to_us" |
+        bench/full.py waits part=snapshot-waits "phase=$1" >>"$results"
+}
+
+# What a snapshot of 2 GB costs those who vote meanwhile: the same load without and with one.
+part_snapshot() {
+    local rows=${SNAPSHOT_ROWS:-4400000} secs=${SNAPSHOT_SECS:-20} rep depth start taken
+    node_options --snapshot-log-bytes 0
+    fresh_node
+    sql -c 'CREATE TABLE wide (id bigint PRIMARY KEY, pad text) PARTITION BY HASH (id)'
+    fill wide 1 "$rows" "g, '$(head -c 480 /dev/zero | tr '\0' x)'"
+    settle
+    for rep in $(seq "$REPS"); do
+        for depth in 1 16; do
+            waits before
+            SECS=$secs load --tag part=snapshot --tag phase=without --tag "rep=$rep" --connections 32 --depth "$depth" "${vote[@]}"
+            note part=snapshot-rss phase=without "rep=$rep" "depth=$depth" "rss_mb=$(rss_mb)"
+            waits without
+            (
+                sleep 2
+                start=$EPOCHREALTIME
+                ask 'SELECT dbos_snapshot()' >/dev/null
+                note part=snapshot-took "rep=$rep" "depth=$depth" "seconds=$(since "$start")" \
+                    "bytes=$(ask 'SELECT bytes FROM dbos.snapshot')" "rows=$(ask 'SELECT rows FROM dbos.snapshot')"
+            ) &
+            taken=$!
+            SECS=$secs load --tag part=snapshot --tag phase=with --tag "rep=$rep" --connections 32 --depth "$depth" "${vote[@]}"
+            note part=snapshot-rss phase=with "rep=$rep" "depth=$depth" "rss_mb=$(rss_mb)"
+            wait "$taken"
+            waits with
+        done
+    done
+    timed_start from-snapshot partitions=1
+    stop_node
+}
+
+# timed_start WHAT FIELD...: the node killed and started again; how long until it is ready
+timed_start() {
+    local what=$1 start
+    shift
+    kill_node
+    start=$EPOCHREALTIME
+    launch dbosd "${options[@]}"
+    note part=restart "what=$what" "seconds=$(since "$start")" "votes=$(ask 'SELECT count(*) FROM votes')" "$@"
+}
+
+# How long a start takes with all of a log to read, and with a snapshot of the same.
+part_recovery() {
+    local wanted=${RECOVERY_VOTES:-10000000} partitions votes rep
+    for partitions in 1 2; do
+        node_options --no-archive --snapshot-log-bytes 0 --partitions "$partitions" --durability async
+        fresh_node
+        votes=0
+        while [ "$votes" -lt "$wanted" ]; do
+            SECS=10 load --tag part=recovery-fill --connections 32 --depth 16 "${vote[@]}"
+            votes=$(ask 'SELECT count(*) FROM votes')
+        done
+        for rep in $(seq "$REPS"); do timed_start log "partitions=$partitions" "rep=$rep"; done
+        ask 'SELECT dbos_snapshot()' >/dev/null
+        for rep in $(seq "$REPS"); do timed_start snapshot "partitions=$partitions" "rep=$rep"; done
+        check_votes
+        stop_node
+    done
+}
+
 # How fast the archive can follow, and what happens when it can not.
 part_lag() { LAG_SECS=${LAG_SECS:-600} BIN=$bin OUT=$out RESULTS=$results bench/lag.sh; }
 
-for part in ${*:-long reads hot multi rows connections overload lag}; do
+for part in ${*:-long reads hot multi rows connections overload lag snapshot recovery}; do
     progress "$part"
     "part_$part"
 done

@@ -8,8 +8,8 @@
 
 enum {
     SLICE_US = 100,
-    PAUSE_SLICES = 3, /* a slice is followed by so many times of its length without one */
-    WAIT_US = 20000,
+    PAUSE_SLICES = 3,  /* a slice is followed by so many times of its length without one */
+    WAIT_US = 200,     /* for chunks, before partitions are looked at */
     LOOK_US = 1000000, /* how often the log's growth is looked at */
     KEPT = 2,
     MEMORY_MAX_MB = 256,
@@ -149,7 +149,7 @@ static enum dbos_err copy(struct dbos_snapshots *snapshots, struct dbos_snapshot
         if (atomic_load(&snapshots->is_stopping)) {
             dbos_snapshot_give_up(snapshot, DBOS_ERR_SHUTDOWN);
         }
-        enum dbos_err now = dbos_snapshot_write(snapshot, SLICE_US, err == DBOS_OK ? info : &later);
+        enum dbos_err now = dbos_snapshot_write(snapshot, WAIT_US, err == DBOS_OK ? info : &later);
         err = err == DBOS_OK ? now : err;
     }
     return err;

@@ -111,9 +111,9 @@ enum dbos_err dbos_snapshot_check_all(const struct dbos_snapshot_load *load, uin
 
 /* Start-up: files of unfinished snapshots go; the newest snapshot that is whole is loaded
  * (`position` of `load` does not count); then the log behind it is read (dbos_log_recover()).
- * Damaged ones are passed over: *out_damaged counts them. recovery->apply NULL: a thread for each
- * partition applies the records. out->position 0: there was no snapshot. Errors: as load and
- * dbos_log_recover(). */
+ * Damaged ones are passed over, and removed once the database stands: *out_damaged counts them.
+ * recovery->apply NULL: a thread for each partition applies the records. out->position 0: there was
+ * no snapshot. Errors: as load and dbos_log_recover(). */
 enum dbos_err dbos_snapshot_recover(const struct dbos_snapshot_load *load,
                                     struct dbos_recovery *recovery, struct dbos_snapshot_facts *out,
                                     uint32_t *out_damaged, struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -657,12 +657,13 @@ static enum dbos_err list_for_start(const struct dbos_snapshot_load *load, uint6
 /* The newest that is whole; *out_position 0 = none. A damaged one is passed over, and said: the one
  * before it and the log behind that have the same. */
 static enum dbos_err choose(const struct dbos_snapshot_load *load, uint64_t *out_position,
-                            uint32_t *out_damaged, struct dbos_errinfo *info) {
+                            uint64_t *out_damaged, uint32_t *out_damaged_count,
+                            struct dbos_errinfo *info) {
     uint64_t positions[SNAPSHOTS_MAX];
     uint32_t count = 0;
     struct dbos_snapshot_facts facts;
     *out_position = 0;
-    *out_damaged = 0;
+    *out_damaged_count = 0;
     enum dbos_err err = list_for_start(load, positions, SNAPSHOTS_MAX, &count, info);
     for (uint32_t i = 0; err == DBOS_OK && i < count && i < SNAPSHOTS_MAX; i++) {
         err = dbos_snapshot_check(load->alloc, load->env, load->data_dir, &load->database,
@@ -676,7 +677,7 @@ static enum dbos_err choose(const struct dbos_snapshot_load *load, uint64_t *out
         }
         dbos_log(DBOS_LOG_ERROR, "snapshot of position %llu: %s (%s): it is not used",
                  (unsigned long long)positions[i], info->message, info->detail);
-        (*out_damaged)++;
+        out_damaged[(*out_damaged_count)++] = positions[i];
         err = DBOS_OK;
     }
     return err;
@@ -694,14 +695,27 @@ enum dbos_err dbos_snapshot_check_all(const struct dbos_snapshot_load *load, uin
     return err;
 }
 
+/* The database stands without them: who counts the last two shall not count these. */
+static void remove_damaged(const struct dbos_snapshot_load *load, const uint64_t *positions,
+                           uint32_t count) {
+    struct dbos_errinfo info;
+    for (uint32_t i = 0; i < count && !load->read_only; i++) {
+        if (dbos_snapshot_remove(load->alloc, load->env, load->data_dir, positions[i], &info) !=
+            DBOS_OK) {
+            dbos_log(DBOS_LOG_WARN, "a damaged snapshot stays: %s", info.message);
+        }
+    }
+}
+
 enum dbos_err dbos_snapshot_recover(const struct dbos_snapshot_load *load,
                                     struct dbos_recovery *recovery, struct dbos_snapshot_facts *out,
                                     uint32_t *out_damaged, struct dbos_errinfo *info) {
     struct dbos_errinfo local;
     struct dbos_snapshot_load chosen = *load;
+    uint64_t damaged[SNAPSHOTS_MAX];
     info = info == NULL ? &local : info;
     *out = (struct dbos_snapshot_facts){0};
-    enum dbos_err err = choose(load, &chosen.position, out_damaged, info);
+    enum dbos_err err = choose(load, &chosen.position, damaged, out_damaged, info);
     if (err == DBOS_OK && chosen.position != 0) {
         err = dbos_snapshot_load(&chosen, out, info);
         recovery->after_position = out->position;
@@ -720,7 +734,9 @@ enum dbos_err dbos_snapshot_recover(const struct dbos_snapshot_load *load,
     }
     dbos_appliers_close(recovery->appliers);
     recovery->appliers = NULL;
-    if (err == DBOS_ERR_CORRUPT && *out_damaged != 0) {
+    if (err == DBOS_OK) {
+        remove_damaged(load, damaged, *out_damaged);
+    } else if (err == DBOS_ERR_CORRUPT && *out_damaged != 0) {
         dbos_err_hint(info, "A newer snapshot is damaged, too; restore a backup.");
     }
     return err;

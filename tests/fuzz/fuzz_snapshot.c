@@ -1,6 +1,6 @@
-/* The readers of a snapshot (txn/snapshot.h) on any files: as they are, and with every checksum made
- * right, so that what stands behind them is reached. The files are in memory: two bytes for the size
- * of the manifest, the manifest, and then its only part. */
+/* The readers of a snapshot (txn/snapshot.h) on any files: as they are, and with every checksum
+ * made right, so that what stands behind them is reached. The files are in memory: two bytes for
+ * the size of the manifest, the manifest, and then its only part. */
 #include <stdlib.h>
 
 #include "base/hash.h"
@@ -103,8 +103,7 @@ static void make_right(struct files *files) {
     struct dbos_stored_manifest manifest = {0};
     struct dbos_stored_part part = {0};
     struct dbos_stored_part_facts facts = {.bytes = files->part_bytes};
-    if (files->manifest_bytes < sizeof manifest + sizeof facts ||
-        files->part_bytes < sizeof part) {
+    if (files->manifest_bytes < sizeof manifest + sizeof facts || files->part_bytes < sizeof part) {
         return;
     }
     memcpy(&manifest, files->manifest, sizeof manifest);
