@@ -494,6 +494,9 @@ static const char prov_views[] =
 enum dbos_err dbos_archive_refresh(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     enum dbos_err err = DBOS_OK;
     for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT && err == DBOS_OK; i++) {
+        /* A view remembers the columns that it was made upon. With its first file a relation's are
+         * the file's, which may be others than those of rows in memory alone. */
+        archiver->names_stale = archiver->names_stale || archiver->fixed[i].view_stale;
         err = dbos_archive_relation_view(&archiver->fixed[i], archiver->folder, info);
     }
     for (uint32_t i = 0; i < archiver->table_count && err == DBOS_OK; i++) {

@@ -121,6 +121,41 @@ static void expect_order(struct test_archive *archive, const char *dir, const ch
     cr_expect_str_eq(text, "0|t\n", "%s: got %s", relation, text);
 }
 
+/* Goal: a question that was asked when all was in memory may be asked again when the first files
+ * are there. Method: an archiver that exports between two askings. */
+Test(archive_files, the_same_question_before_and_after_the_first_export) {
+    static const char question[] = "SELECT count(*), max(position), count(seed) FROM prov.txn";
+    char dir[64];
+    char wanted[64];
+    struct test_node node;
+    struct test_archive archive;
+    struct dbos_archiver_stats stats;
+    uint64_t last = 0;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
+    test_play(&node);
+    test_archive_open(&archive, dir, 300000);
+    for (int64_t i = 0; i < 2000; i++) {
+        test_begin(node.barrier, &test_ann, 0);
+        test_statement(node.barrier, "insert into acc");
+        test_put(node.barrier, TEST_ACC, 100 + i, "a value that is not short", (int32_t)i);
+        last = test_commit(node.barrier);
+        if (i == 0 || i == 1999) {
+            dbos_log_wait(node.log, last);
+            advance(&archive, last);
+            dbos_archiver_stats(archive.archiver, &stats);
+            cr_assert_eq(stats.exports != 0, i != 0);
+            (void)snprintf(wanted, sizeof wanted, "%llu|%llu|0\n", (unsigned long long)last,
+                           (unsigned long long)last);
+            const char *text = test_rows(&archive, question, NULL);
+            cr_expect_str_eq(text, wanted, "%s", text);
+        }
+    }
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
 /* Goal: rows are in the order of commit in each file, where a day ends in the middle of an export,
  * too. */
 Test(archive_files, rows_lie_in_order) {
@@ -138,6 +173,9 @@ Test(archive_files, rows_lie_in_order) {
         test_put(node.barrier, TEST_ACC, 100 + i, "a value that is not short", (int32_t)i);
         test_scan(node.barrier, TEST_REF);
         last = test_commit(node.barrier);
+        if (i % 500 == 0) { /* an export ends with a batch: they shall not be large */
+            dbos_log_wait(node.log, last);
+        }
     }
     dbos_log_wait(node.log, last);
     test_archive_open(&archive, dir, 2200000); /* the second of three exports has both days */
