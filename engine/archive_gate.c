@@ -152,8 +152,11 @@ void dbos_archive_gate_end(struct dbos_engine *engine) {
 /* -- giving up ----------------------------------------------------------------------------------
  */
 
-static bool gives_up(const struct dbos_request *request, uint64_t now_ns) {
-    return atomic_load_explicit(&request->cancel, memory_order_relaxed) != 0 ||
+static bool gives_up(const struct dbos_archive_gate *gate, const struct dbos_request *request,
+                     uint64_t now_ns) {
+    bool may_end = request->kind != DBOS_REQUEST_TASK;
+    return (may_end && atomic_load(&gate->is_disk_full)) ||
+           atomic_load_explicit(&request->cancel, memory_order_relaxed) != 0 ||
            (has_time_limit(request) && now_ns > request->arrived_ns + request->timeout_us * 1000);
 }
 
@@ -165,7 +168,7 @@ static struct dbos_request *take_those(struct dbos_archive_gate *gate, uint64_t 
     gate->last = NULL;
     while (request != NULL) {
         struct dbos_request *next = request->next;
-        if (gives_up(request, now_ns)) {
+        if (gives_up(gate, request, now_ns)) {
             request->next = given_up;
             given_up = request;
             (void)atomic_fetch_sub(&gate->waiting, 1);
@@ -178,7 +181,29 @@ static struct dbos_request *take_those(struct dbos_archive_gate *gate, uint64_t 
     return given_up;
 }
 
+static void end_refused(struct dbos_engine *engine, struct dbos_request *request) {
+    request->gate_position = 0;
+    request->position = 0;
+    request->is_followed = false;
+    dbos_wire_put_error(&request->reply, "ERROR", &request->error);
+    struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
+    request->on_done(request); /* it is the session's again */
+    if (next != NULL) {
+        dbos_engine_submit(engine, next);
+    }
+}
+
 static void refuse(struct dbos_engine *engine, struct dbos_request *request) {
+    if (atomic_load(&engine->archive_gate.is_disk_full)) {
+        request->outcome = dbos_fail(&request->error, DBOS_ERR_DISK_FULL,
+                                     "the disk is full: this node only reads");
+        dbos_err_detail(&request->error, "There is no room for the log to grow. The statement was "
+                                         "not begun.");
+        dbos_err_hint(&request->error, "Make room on the disk of the data directory: writes go on "
+                                       "by themselves within two seconds.");
+        end_refused(engine, request);
+        return;
+    }
     if (atomic_load(&request->cancel) != 0) {
         request->outcome = dbos_fail(&request->error, DBOS_ERR_CANCELED,
                                      "canceling statement due to user request");
@@ -193,15 +218,7 @@ static void refuse(struct dbos_engine *engine, struct dbos_request *request) {
     dbos_err_hint(&request->error,
                   "See dbos.archive. Writes go on when the archiver has caught up; "
                   "--archive-backlog-max says how far it may be behind.");
-    request->gate_position = 0;
-    request->position = 0;
-    request->is_followed = false;
-    dbos_wire_put_error(&request->reply, "ERROR", &request->error);
-    struct dbos_request *next = atomic_exchange(&request->then, dbos_request_over());
-    request->on_done(request); /* it is the session's again */
-    if (next != NULL) {
-        dbos_engine_submit(engine, next);
-    }
+    end_refused(engine, request);
 }
 
 void dbos_archive_gate_look(struct dbos_engine *engine) {

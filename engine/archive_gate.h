@@ -5,7 +5,8 @@
  *   OPEN ───────────────▶ FULL ──── open(): those that wait are submitted ────▶ OPEN
  *
  * While it is open, it costs one load for each request. A request that waits is ended here
- * when it is canceled or its time is over: it has left no trace then.
+ * when it is canceled or its time is over: it has left no trace then. While the disk has no room
+ * for the log the gate is closed, too, and then nobody waits: what writes is ended at once.
  *
  * Thread: hold by any; close, open, look by the archive thread; end by whoever stops the engine.
  * Memory: none; requests are linked. */
@@ -21,10 +22,11 @@ struct dbos_engine;
 enum dbos_archive_gate_state { DBOS_GATE_OPEN, DBOS_GATE_FULL };
 
 struct dbos_archive_gate {
-    _Atomic uint32_t state;   /* enum dbos_archive_gate_state; changed under the lock */
-    _Atomic uint64_t waits;   /* requests that had to wait */
-    _Atomic uint64_t refused; /* and did not wait long enough */
-    _Atomic uint32_t waiting; /* now */
+    _Atomic uint32_t state;    /* enum dbos_archive_gate_state; changed under the lock */
+    _Atomic bool is_disk_full; /* that is why it is closed */
+    _Atomic uint64_t waits;    /* requests that had to wait */
+    _Atomic uint64_t refused;  /* and did not wait long enough */
+    _Atomic uint32_t waiting;  /* now */
     pthread_mutex_t lock;
     bool ended;
     struct dbos_request *first; /* that wait, in the order in which they came */

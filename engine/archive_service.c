@@ -68,12 +68,29 @@ static void measure(struct dbos_archive_service *service) {
     (void)pthread_mutex_unlock(&service->lock);
 }
 
+/* While the log finds no room nothing is written, whatever the backlog. True: it is so. */
+static bool watch_disk(struct dbos_archive_service *service) {
+    struct dbos_engine *engine = service->engine;
+    struct dbos_archive_gate *gate = &engine->archive_gate;
+    bool is_full = dbos_log_is_disk_full(engine->log);
+    if (is_full) {
+        atomic_store(&gate->is_disk_full, true);
+        dbos_archive_gate_close(gate);
+    } else if (atomic_exchange(&gate->is_disk_full, false)) {
+        dbos_archive_gate_open(engine);
+    }
+    return is_full;
+}
+
 static void decide(struct dbos_archive_service *service) {
     struct dbos_engine *engine = service->engine;
     uint64_t lag = service->facts.lag_bytes;
     uint64_t max = service->backlog_max;
     uint64_t reference = max == UINT64_MAX ? BACKLOG_MAX_DEFAULT : max;
     service->urgent = lag > reference / 2 || (service->urgent && lag > reference / 4);
+    if (watch_disk(service)) {
+        return;
+    }
     bool is_open = dbos_archive_gate_is_open(&engine->archive_gate);
     if (is_open && lag > max) {
         dbos_log(DBOS_LOG_WARN,
@@ -237,7 +254,9 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
 static void *service_main(void *arg) {
     struct dbos_archive_service *service = arg;
     for (;;) {
-        uint64_t wait_us = service->client == NULL ? ADVANCE_IDLE_US : tick_due_us(service);
+        bool is_open = dbos_archive_gate_is_open(&service->engine->archive_gate);
+        uint64_t alone_us = is_open ? ADVANCE_IDLE_US : ADVANCE_FULL_US;
+        uint64_t wait_us = service->client == NULL ? alone_us : tick_due_us(service);
         struct dbos_queue_node *node = dbos_queue_wait(&service->queue, wait_us);
         if (node == &service->stop) {
             return NULL;
@@ -245,7 +264,10 @@ static void *service_main(void *arg) {
         if (node != NULL) {
             answer_request(service, (struct dbos_request *)(void *)node);
         }
-        if (service->client != NULL && tick_due_us(service) == 0) {
+        if (service->client == NULL) {
+            (void)watch_disk(service);
+            dbos_archive_gate_look(service->engine);
+        } else if (tick_due_us(service) == 0) {
             tick(service);
         }
     }

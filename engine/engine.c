@@ -296,6 +296,18 @@ enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(v
     return err;
 }
 
+/* A disk that stays full is not waited for: what was not written was not acknowledged. */
+static void wait_for_log(struct dbos_engine *engine) {
+    uint64_t last = dbos_log_last_position(engine->log);
+    while (dbos_log_durable(engine->log) < last) {
+        if (dbos_log_is_disk_full(engine->log)) {
+            dbos_log(DBOS_LOG_ERROR, "the disk is full: the end of the log is not written");
+            return;
+        }
+        engine->env->ops->sleep_us(engine->env, 1000);
+    }
+}
+
 void dbos_engine_stop(struct dbos_engine *engine) {
     dbos_archive_gate_end(engine);
     if (engine->dispatcher != NULL) {
@@ -310,7 +322,7 @@ void dbos_engine_stop(struct dbos_engine *engine) {
         dbos_partition_stop(&engine->partitions[i]);
     }
     if (engine->log_started) {
-        dbos_log_wait(engine->log, dbos_log_last_position(engine->log));
+        wait_for_log(engine);
     }
     dbos_archive_service_stop(engine->archive);
     engine->archive = NULL;

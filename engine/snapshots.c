@@ -155,6 +155,14 @@ static enum dbos_err copy(struct dbos_snapshots *snapshots, struct dbos_snapshot
     return err;
 }
 
+/* Nothing was committed since the last one: it is what is asked for. */
+static bool is_there(struct dbos_snapshots *snapshots, struct dbos_snapshot_facts *out) {
+    struct dbos_snapshots_stats stats;
+    dbos_snapshots_stats(snapshots, &stats);
+    *out = stats.last;
+    return out->position != 0 && out->position == dbos_log_last_position(snapshots->engine->log);
+}
+
 static enum dbos_err take(struct dbos_snapshots *snapshots, struct dbos_snapshot_facts *out,
                           struct dbos_errinfo *info) {
     uint64_t bytes = log_bytes(snapshots);
@@ -207,7 +215,6 @@ static void note(struct dbos_snapshots *snapshots, enum dbos_err err,
     struct dbos_snapshots_stats *stats = &snapshots->stats;
     (void)pthread_mutex_lock(&snapshots->lock);
     stats->is_taking = false;
-    stats->segments_removed += removed;
     if (err == DBOS_OK) {
         stats->last = *facts;
         stats->taken++;
@@ -298,23 +305,40 @@ void dbos_snapshots_submit(struct dbos_snapshots *snapshots, struct dbos_request
 
 static bool is_due(struct dbos_snapshots *snapshots) {
     uint64_t grown = log_bytes(snapshots) - snapshots->cut_log_bytes;
+    if (dbos_log_is_disk_full(snapshots->engine->log)) {
+        grown = 0; /* it would take the room that the log needs */
+    }
     return snapshots->asking != NULL ||
            (grown > snapshots->log_bytes_max && now_ns(snapshots) >= snapshots->retry_ns);
+}
+
+static uint32_t tidy_up(struct dbos_snapshots *snapshots) {
+    struct dbos_errinfo info;
+    uint32_t removed = 0;
+    if (tidy(snapshots, &removed, &info) != DBOS_OK) {
+        dbos_log(DBOS_LOG_ERROR, "after the snapshot: %s", info.message);
+    }
+    (void)pthread_mutex_lock(&snapshots->lock);
+    snapshots->stats.segments_removed += removed;
+    (void)pthread_mutex_unlock(&snapshots->lock);
+    return removed;
 }
 
 static void take_one(struct dbos_snapshots *snapshots) {
     struct dbos_snapshot_facts facts = {0};
     struct dbos_errinfo info;
     uint64_t begun_ns = now_ns(snapshots);
-    uint32_t removed = 0;
+    if (is_there(snapshots, &facts)) {
+        snapshots->cut_log_bytes = log_bytes(snapshots);
+        (void)tidy_up(snapshots); /* the archive may have come further */
+        answer_all(snapshots, DBOS_OK, &facts, NULL);
+        return;
+    }
     (void)pthread_mutex_lock(&snapshots->lock);
     snapshots->stats.is_taking = true;
     (void)pthread_mutex_unlock(&snapshots->lock);
     enum dbos_err err = take(snapshots, &facts, &info);
-    struct dbos_errinfo tidy_info;
-    if (err == DBOS_OK && tidy(snapshots, &removed, &tidy_info) != DBOS_OK) {
-        dbos_log(DBOS_LOG_ERROR, "after the snapshot: %s", tidy_info.message);
-    }
+    uint32_t removed = err == DBOS_OK ? tidy_up(snapshots) : 0;
     uint64_t took_ns = now_ns(snapshots) - begun_ns;
     if (err != DBOS_OK) {
         snapshots->retry_ns = begun_ns + took_ns + (UINT64_C(1) << RETRY_NS_SHIFT);

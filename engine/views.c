@@ -135,6 +135,7 @@ enum dbos_err dbos_views_log(struct dbos_engine *engine, struct dbos_view_rows *
         dbos_view_us(syncs->max),
         dbos_view_bigint(dbos_log_last_position(engine->log)),
         dbos_view_bigint(dbos_log_durable(engine->log)),
+        dbos_datum_int(DBOS_TYPE_BOOL, dbos_log_is_disk_full(engine->log)),
     };
     return dbos_view_add(rows, row, sizeof row / sizeof row[0]);
 }

@@ -11,6 +11,7 @@
 
 enum {
     ROOM_POLL_US = 1000,
+    FULL_WAIT_US = 100000,     /* before it is looked again whether the disk has room */
     LINGER_US = 1000,          /* a sync costs the processor as much as dozens of transactions */
     LINGER_RECORDS_MAX = 4096, /* enough for one write */
     SYNC_SHARE = 3,            /* of the time, at most one in so many is spent in syncs of few */
@@ -106,6 +107,7 @@ void dbos_log_close(struct dbos_log *log) {
         return;
     }
     if (log->running) {
+        atomic_store(&log->is_closing, true);
         dbos_queue_push(&log->queue, &log->stop_node);
         (void)pthread_join(log->thread, NULL);
     }
@@ -189,6 +191,10 @@ void dbos_log_wait_synced(struct dbos_log *log, uint64_t position) {
     while (atomic_load(&log->synced_out) < position) {
         log->env->ops->sleep_us(log->env, 1000);
     }
+}
+
+bool dbos_log_is_disk_full(const struct dbos_log *log) {
+    return atomic_load_explicit(&log->segments.disk_full, memory_order_relaxed);
 }
 
 void dbos_log_state_hash(const struct dbos_log *log, uint64_t *out_position, uint64_t *out_hash) {
@@ -349,6 +355,20 @@ static void give_entries(struct dbos_log *log, struct dbos_log_entry *entry) {
     }
 }
 
+/* False: the disk has no room for another segment. Nothing of the batch was done; what comes behind
+ * it is not acknowledged either, so that it may be tried again. */
+static bool reserve(struct dbos_log *log, struct dbos_stored_batch *batch) {
+    struct dbos_errinfo info = {0};
+    enum dbos_err err = dbos_segments_reserve(&log->segments, batch, &info);
+    if (err != DBOS_OK && err != DBOS_ERR_DISK_FULL) {
+        stop_at_once(&info);
+    }
+    if (err != DBOS_OK && atomic_load(&log->is_closing)) {
+        stop_at_once(&info); /* nobody will make room any more */
+    }
+    return err == DBOS_OK;
+}
+
 static void write_batch(struct dbos_log *log, struct dbos_stored_batch *batch) {
     struct dbos_errinfo info = {0};
     if (dbos_log_write_objects(log, log->first, batch->record_count, &info) != DBOS_OK ||
@@ -488,6 +508,9 @@ static void write_all(struct dbos_log *log) {
     struct dbos_stored_batch batch;
     while (gather(log, &batch)) {
         note_interval(log);
+        while (!reserve(log, &batch)) {
+            log->env->ops->sleep_us(log->env, FULL_WAIT_US);
+        }
         write_batch(log, &batch);
         sync_if_due(log);
         take_queued(log, dbos_queue_pop(&log->queue));
@@ -527,11 +550,15 @@ static bool write_here(struct dbos_log *log) {
         return false;
     }
     take_queued(log, dbos_queue_pop(&log->queue));
-    while (gather(log, &batch)) {
-        write_batch(log, &batch);
-        take_queued(log, dbos_queue_pop(&log->queue));
+    bool has_room = true;
+    while (has_room && gather(log, &batch)) {
+        has_room = reserve(log, &batch); /* else the log thread waits for it */
+        if (has_room) {
+            write_batch(log, &batch);
+            take_queued(log, dbos_queue_pop(&log->queue));
+        }
     }
-    bool is_all = !log->stop && dbos_queue_is_empty(&log->queue);
+    bool is_all = has_room && !log->stop && dbos_queue_is_empty(&log->queue);
     (void)pthread_mutex_unlock(&log->turn);
     return is_all;
 }

@@ -164,6 +164,10 @@ void dbos_log_wait(struct dbos_log *log, uint64_t position);
 /* Sleep until `position` is on disk: also asynchronously, where durable means less. Not for
  * partitions. */
 void dbos_log_wait_synced(struct dbos_log *log, uint64_t position);
+/* There was no room on the disk for the next segment; it is tried again each second. Half a segment
+ * is left, or less: whoever would write should not begin. Where that is used up, too, the log
+ * waits, and so does everything that is appended. Any thread. */
+bool dbos_log_is_disk_full(const struct dbos_log *log);
 /* Remove the segments before that of `position`, oldest first. The caller knows that a snapshot,
  * and the archive, have what was in them. Any one thread. Errors: IO. */
 enum dbos_err dbos_log_truncate(struct dbos_log *log, uint64_t position, uint32_t *out_removed,

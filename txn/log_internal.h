@@ -31,6 +31,7 @@ struct dbos_preparer {
     uint32_t wanted; /* number of the segment to make; 0 = none */
     uint32_t ready;  /* number of the one that is made and not taken yet; 0 = none */
     int ready_file;
+    uint32_t again;    /* number of the one that found no room: it is tried again; 0 = none */
     enum dbos_err err; /* of the last making; its words are in info */
     struct dbos_errinfo info;
 };
@@ -49,7 +50,8 @@ struct dbos_segments {
     uint32_t previous_crc;
     uint8_t *buffer; /* DBOS_LOG_BUFFER_BYTES */
     struct dbos_preparer preparer;
-    uint64_t made; /* segments taken into use */
+    _Atomic bool disk_full; /* a segment could not be made */
+    uint64_t made;          /* segments taken into use */
 };
 
 struct dbos_log {
@@ -82,6 +84,7 @@ struct dbos_log {
     uint64_t in_flight_bytes_max;
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */
+    _Atomic bool is_closing;
     _Atomic uint32_t waiters;
     pthread_mutex_t lock; /* of the published facts below, of `moved` and `pools` */
     struct dbos_log_pool *pools;
@@ -147,9 +150,12 @@ enum dbos_err dbos_segments_resume(struct dbos_segments *segments,
 enum dbos_err dbos_segments_start(struct dbos_segments *segments,
                                   const struct dbos_stored_identity *identity,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Room for the batch: passes to the next segment where it must, and syncs what was written before.
+ * Errors: DISK_FULL, and nothing has changed: it may be tried again; IO, NOMEM. */
+enum dbos_err dbos_segments_reserve(struct dbos_segments *segments, struct dbos_stored_batch *batch,
+                                    struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Write the entries from `first` on, `count` of them, as one batch, without a sync. `batch` has
- * positions, hash, records_bytes and record_count; the rest is filled in. What was written before
- * is synced first where a new segment begins. */
+ * positions, hash, records_bytes and record_count; the rest is filled in. There is room for it. */
 enum dbos_err dbos_segments_write(struct dbos_segments *segments, struct dbos_stored_batch *batch,
                                   const struct dbos_log_entry *first,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;

@@ -1,9 +1,11 @@
 /* Writing of segment files: making them, batches into sectors, passing to the next one. */
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "txn/log_internal.h"
 
 /* Zeroes reach the disk in pieces of this size, each synced, so that a commit's sync on another
@@ -57,7 +59,27 @@ static enum dbos_err make_segment(struct dbos_env *env, struct dbos_alloc *alloc
     return err;
 }
 
+/* What was made of a segment that found no room: others need it. Nobody has it open. */
+static void drop_unfinished(struct dbos_segments *segments, uint32_t number) {
+    char path[DBOS_PATH_BYTES];
+    dbos_segment_path(path, segments->data_dir, number);
+    (void)segments->env->ops->path_remove(segments->env, path, NULL);
+}
+
 /* --- the preparer ---------------------------------------------------------------------------- */
+
+static void note_room(struct dbos_segments *segments, enum dbos_err err,
+                      const struct dbos_errinfo *info) {
+    bool is_full = err == DBOS_ERR_DISK_FULL;
+    if (atomic_exchange(&segments->disk_full, is_full) == is_full) {
+        return;
+    }
+    if (is_full) {
+        dbos_log(DBOS_LOG_ERROR, "the disk is full: no new log segment: %s", info->message);
+    } else {
+        dbos_log(DBOS_LOG_INFO, "there is room for the log again");
+    }
+}
 
 static void prepare_one(struct dbos_segments *segments, uint32_t number) {
     struct dbos_preparer *preparer = &segments->preparer;
@@ -66,13 +88,29 @@ static void prepare_one(struct dbos_segments *segments, uint32_t number) {
     (void)pthread_mutex_unlock(&preparer->lock);
     enum dbos_err err = make_segment(segments->env, segments->alloc, segments->data_dir, number,
                                      segments->segment_bytes, &file, &info);
+    if (err == DBOS_ERR_DISK_FULL) {
+        drop_unfinished(segments, number);
+    }
+    note_room(segments, err, &info);
     (void)pthread_mutex_lock(&preparer->lock);
+    preparer->again = err == DBOS_ERR_DISK_FULL ? number : 0;
     preparer->wanted = 0;
     preparer->err = err;
     preparer->info = info;
     preparer->ready = err == DBOS_OK ? number : 0;
     preparer->ready_file = file;
     (void)pthread_cond_broadcast(&preparer->changed);
+}
+
+/* A second, unless something happens before. */
+static void wait_and_try_again(struct dbos_preparer *preparer) {
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    int woken = pthread_cond_timedwait(&preparer->changed, &preparer->lock, &until);
+    if (woken != 0 && preparer->wanted == 0 && preparer->ready == 0) {
+        preparer->wanted = preparer->again;
+    }
 }
 
 static void *run_preparer(void *arg) {
@@ -84,6 +122,8 @@ static void *run_preparer(void *arg) {
     while (!preparer->stop) {
         if (preparer->wanted != 0) {
             prepare_one(segments, preparer->wanted);
+        } else if (preparer->again != 0) {
+            wait_and_try_again(preparer);
         } else {
             (void)pthread_cond_wait(&preparer->changed, &preparer->lock);
         }
@@ -131,6 +171,7 @@ static int take_prepared(struct dbos_segments *segments, uint32_t number) {
     }
     preparer->ready = 0;
     preparer->ready_file = -1;
+    preparer->again = 0;
     preparer->err = DBOS_OK; /* a failure is met again by whoever needs the segment now */
     (void)pthread_mutex_unlock(&preparer->lock);
     return file;
@@ -310,6 +351,10 @@ static enum dbos_err next_segment(struct dbos_segments *segments, uint64_t batch
     if (file < 0) {
         err = make_segment(segments->env, segments->alloc, segments->data_dir, number, size_bytes,
                            &file, info);
+        if (err == DBOS_ERR_DISK_FULL) {
+            drop_unfinished(segments, number);
+        }
+        note_room(segments, err, info);
         if (err != DBOS_OK) {
             return err;
         }
@@ -394,17 +439,24 @@ static void begin_stream(struct dbos_segments *segments, uint64_t first_position
     }
 }
 
+enum dbos_err dbos_segments_reserve(struct dbos_segments *segments, struct dbos_stored_batch *batch,
+                                    struct dbos_errinfo *info) {
+    uint64_t batch_bytes = dbos_batch_sectors(batch->records_bytes) * DBOS_SECTOR_BYTES;
+    if (segments->offset + batch_bytes <= segments->header.size_bytes) {
+        return DBOS_OK;
+    }
+    enum dbos_err err = next_segment(segments, batch_bytes, info);
+    if (err == DBOS_OK) {
+        batch->synced_position = batch->first_position - 1;
+    }
+    return err;
+}
+
 enum dbos_err dbos_segments_write(struct dbos_segments *segments, struct dbos_stored_batch *batch,
                                   const struct dbos_log_entry *first, struct dbos_errinfo *info) {
     struct sector_stream stream;
     uint64_t batch_bytes = dbos_batch_sectors(batch->records_bytes) * DBOS_SECTOR_BYTES;
-    if (segments->offset + batch_bytes > segments->header.size_bytes) {
-        enum dbos_err err = next_segment(segments, batch_bytes, info);
-        if (err != DBOS_OK) {
-            return err;
-        }
-        batch->synced_position = batch->first_position - 1;
-    }
+    DBOS_CHECK(segments->offset + batch_bytes <= segments->header.size_bytes);
     batch->records_crc = 0;
     const struct dbos_log_entry *entry = first;
     for (uint32_t i = 0; i < batch->record_count; i++, entry = entry->next) {
