@@ -280,7 +280,8 @@ static void init_backlog(struct dbos_archive_service *service) {
                                ? BACKLOG_MAX_DEFAULT
                                : engine->options.archive_backlog_max;
     service->first_position = engine->recovery.last_position;
-    dbos_lag_init(&service->lag, service->first_position, engine->recovered_bytes, now_ns(service));
+    dbos_lag_init(&service->lag, engine->recovery.first_position - 1, 0, now_ns(service));
+    dbos_lag_note(&service->lag, service->first_position, engine->recovered_bytes, now_ns(service));
     service->facts = (struct dbos_archive_facts){.is_on = engine->options.archive,
                                                  .backlog_max = service->backlog_max,
                                                  .taken = service->first_position,

@@ -28,7 +28,7 @@ static enum dbos_err recover(struct dbos_engine *engine, struct dbos_errinfo *in
     uint32_t damaged = 0;
     enum dbos_err err =
         dbos_snapshot_recover(&load, &engine->recovery, &engine->loaded, &damaged, info);
-    engine->recovered_bytes = engine->recovery.bytes;
+    engine->recovered_bytes = engine->recovery.kept_bytes;
     if (err != DBOS_OK) {
         return err;
     }

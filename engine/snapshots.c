@@ -34,8 +34,9 @@ struct dbos_snapshots {
     pthread_t thread;
     bool running;
     uint32_t generation;
-    struct dbos_request cut;     /* the engine's own, through the barrier */
-    struct dbos_request *asking; /* wait for the one that is taken next */
+    struct dbos_request cut;      /* the engine's own, through the barrier */
+    struct dbos_request *asking;  /* wait for the one that is taken next */
+    struct dbos_request *serving; /* … and for the one that is taken now */
     _Atomic(struct dbos_snapshot *) current;
     _Atomic uint32_t cut_done; /* 1 = the barrier has run it */
     enum dbos_err cut_err;
@@ -53,7 +54,7 @@ static uint64_t now_ns(const struct dbos_snapshots *snapshots) {
 static uint64_t log_bytes(const struct dbos_snapshots *snapshots) {
     struct dbos_log_stats log;
     dbos_log_stats(snapshots->engine->log, &log);
-    return log.bytes + snapshots->engine->recovered_bytes;
+    return log.bytes + snapshots->engine->recovery.bytes;
 }
 
 /* --- partitions ------------------------------------------------------------------------------ */
@@ -121,6 +122,8 @@ static bool push_slices(struct dbos_snapshots *snapshots, struct dbos_snapshot *
     return any_left;
 }
 
+static void look_at_asking(struct dbos_snapshots *snapshots);
+
 /* --- one snapshot ---------------------------------------------------------------------------- */
 
 static enum dbos_err run_cut(struct dbos_snapshots *snapshots, struct dbos_errinfo *info) {
@@ -149,18 +152,49 @@ static enum dbos_err copy(struct dbos_snapshots *snapshots, struct dbos_snapshot
         if (atomic_load(&snapshots->is_stopping)) {
             dbos_snapshot_give_up(snapshot, DBOS_ERR_SHUTDOWN);
         }
+        look_at_asking(snapshots);
         enum dbos_err now = dbos_snapshot_write(snapshot, WAIT_US, err == DBOS_OK ? info : &later);
         err = err == DBOS_OK ? now : err;
     }
     return err;
 }
 
-/* Nothing was committed since the last one: it is what is asked for. */
+/* A log that waits for room on the disk is not waited for when the node stops. */
+static enum dbos_err wait_synced(struct dbos_snapshots *snapshots, uint64_t position,
+                                 struct dbos_errinfo *info) {
+    struct dbos_engine *engine = snapshots->engine;
+    while (dbos_log_synced(engine->log) < position) {
+        if (atomic_load(&snapshots->is_stopping)) {
+            return dbos_fail(info, DBOS_ERR_SHUTDOWN, "the node is shutting down");
+        }
+        look_at_asking(snapshots);
+        engine->env->ops->sleep_us(engine->env, 1000);
+    }
+    return DBOS_OK;
+}
+
+/* Where the log ends at the cut it knows the state, too: before anything is cut off it, both agree.
+ */
+static enum dbos_err compare(struct dbos_snapshots *snapshots,
+                             const struct dbos_snapshot_facts *facts, struct dbos_errinfo *info) {
+    uint64_t position = 0;
+    uint64_t hash = 0;
+    dbos_log_state_hash(snapshots->engine->log, &position, &hash);
+    if (position != facts->position || hash == facts->state_hash) {
+        return DBOS_OK;
+    }
+    return dbos_fail(info, DBOS_ERR_INTERNAL,
+                     "the snapshot of position %llu has hash %016llx, the log has %016llx",
+                     (unsigned long long)position, (unsigned long long)facts->state_hash,
+                     (unsigned long long)hash);
+}
+
+/* Nothing was committed since the last one, or ever: it is what is asked for. */
 static bool is_there(struct dbos_snapshots *snapshots, struct dbos_snapshot_facts *out) {
     struct dbos_snapshots_stats stats;
     dbos_snapshots_stats(snapshots, &stats);
     *out = stats.last;
-    return out->position != 0 && out->position == dbos_log_last_position(snapshots->engine->log);
+    return out->position == dbos_log_last_position(snapshots->engine->log);
 }
 
 static enum dbos_err take(struct dbos_snapshots *snapshots, struct dbos_snapshot_facts *out,
@@ -174,7 +208,12 @@ static enum dbos_err take(struct dbos_snapshots *snapshots, struct dbos_snapshot
     err = copy(snapshots, snapshot, info);
     if (err == DBOS_OK) {
         dbos_snapshot_facts(snapshot, out);
-        dbos_log_wait_synced(snapshots->engine->log, out->position);
+        err = wait_synced(snapshots, out->position, info);
+    }
+    if (err == DBOS_OK) {
+        err = compare(snapshots, out, info);
+    }
+    if (err == DBOS_OK) {
         err = dbos_snapshot_finish(snapshot, info);
         dbos_snapshot_facts(snapshot, out);
     }
@@ -271,10 +310,26 @@ static void answer(struct dbos_request *request, enum dbos_err err,
 
 static void answer_all(struct dbos_snapshots *snapshots, enum dbos_err err,
                        const struct dbos_snapshot_facts *facts, const struct dbos_errinfo *info) {
-    while (snapshots->asking != NULL) {
-        struct dbos_request *request = snapshots->asking;
-        snapshots->asking = request->next;
+    while (snapshots->serving != NULL) {
+        struct dbos_request *request = snapshots->serving;
+        snapshots->serving = request->next;
         answer(request, err, facts, info);
+    }
+}
+
+/* Who was canceled, has gone or is sent away does not wait. */
+static void end_canceled(struct dbos_request **list) {
+    while (*list != NULL) {
+        struct dbos_request *request = *list;
+        if (atomic_load(&request->cancel) == 0) {
+            list = &request->next;
+            continue;
+        }
+        struct dbos_errinfo info;
+        *list = request->next;
+        enum dbos_err err =
+            dbos_fail(&info, DBOS_ERR_CANCELED, "canceling statement due to user request");
+        answer(request, err, NULL, &info);
     }
 }
 
@@ -285,19 +340,25 @@ static void take_asking(struct dbos_snapshots *snapshots, struct dbos_queue_node
             continue; /* it has woken this thread, that is all */
         }
         struct dbos_request *request = (struct dbos_request *)(void *)node;
-        if (request->describe_only) {
-            describe(request);
-            request->outcome = DBOS_OK;
-            request->gate_position = 0;
-            request->on_done(request);
-            continue;
-        }
         request->next = snapshots->asking;
         snapshots->asking = request;
     }
 }
 
+static void look_at_asking(struct dbos_snapshots *snapshots) {
+    take_asking(snapshots, dbos_queue_pop(&snapshots->queue));
+    end_canceled(&snapshots->asking);
+    end_canceled(&snapshots->serving);
+}
+
 void dbos_snapshots_submit(struct dbos_snapshots *snapshots, struct dbos_request *request) {
+    if (request->describe_only) { /* nobody has to be asked for that */
+        describe(request);
+        request->outcome = DBOS_OK;
+        request->gate_position = 0;
+        request->on_done(request);
+        return;
+    }
     dbos_queue_push(&snapshots->queue, &request->node);
 }
 
@@ -328,6 +389,8 @@ static void take_one(struct dbos_snapshots *snapshots) {
     struct dbos_snapshot_facts facts = {0};
     struct dbos_errinfo info;
     uint64_t begun_ns = now_ns(snapshots);
+    snapshots->serving = snapshots->asking;
+    snapshots->asking = NULL;
     if (is_there(snapshots, &facts)) {
         snapshots->cut_log_bytes = log_bytes(snapshots);
         (void)tidy_up(snapshots); /* the archive may have come further */
@@ -353,14 +416,17 @@ static void *snapshots_main(void *arg) {
     while (!atomic_load(&snapshots->is_stopping)) {
         if (is_due(snapshots)) {
             take_one(snapshots);
-            take_asking(snapshots, dbos_queue_pop(&snapshots->queue));
+            look_at_asking(snapshots);
         } else {
             take_asking(snapshots, dbos_queue_wait(&snapshots->queue, LOOK_US));
+            look_at_asking(snapshots);
         }
     }
     take_asking(snapshots, dbos_queue_pop(&snapshots->queue));
     struct dbos_errinfo info;
     enum dbos_err err = dbos_fail(&info, DBOS_ERR_SHUTDOWN, "the node is shutting down");
+    snapshots->serving = snapshots->asking;
+    snapshots->asking = NULL;
     answer_all(snapshots, err, NULL, &info);
     return NULL;
 }

@@ -205,17 +205,21 @@ static void empty(struct chunk *chunk) {
     dbos_buf_reset(&chunk->deltas);
 }
 
+static bool has_failed(const struct chunk *chunk) {
+    return chunk->records.failed || chunk->pieces.failed || chunk->batches.failed ||
+           chunk->deltas.failed;
+}
+
 /* Hand the chunk over; then there is one to fill again. */
 static enum dbos_err hand_over(struct dbos_appliers *appliers, struct dbos_errinfo *info) {
     struct chunk *chunk = filling(appliers);
     uint32_t count = 0;
     (void)batches_of(chunk, &count);
-    if (count == 0) {
+    if (count == 0 && !has_failed(chunk)) {
         return DBOS_OK;
     }
     dbos_buf_put_zero(&chunk->deltas, (size_t)count * appliers->count * sizeof(uint64_t));
-    if (chunk->records.failed || chunk->pieces.failed || chunk->batches.failed ||
-        chunk->deltas.failed) {
+    if (has_failed(chunk)) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for recovery");
     }
     (void)pthread_mutex_lock(&appliers->lock);

@@ -185,13 +185,7 @@ void dbos_log_wait(struct dbos_log *log, uint64_t position) {
     (void)atomic_fetch_sub(&log->waiters, 1);
 }
 
-/* Asynchronously a sync follows within a moment, and is published. */
-void dbos_log_wait_synced(struct dbos_log *log, uint64_t position) {
-    dbos_log_wait(log, position);
-    while (atomic_load(&log->synced_out) < position) {
-        log->env->ops->sleep_us(log->env, 1000);
-    }
-}
+uint64_t dbos_log_synced(const struct dbos_log *log) { return atomic_load(&log->synced_out); }
 
 bool dbos_log_is_disk_full(const struct dbos_log *log) {
     return atomic_load_explicit(&log->segments.disk_full, memory_order_relaxed);

@@ -83,10 +83,12 @@ struct dbos_recovery {
     uint64_t after_position;
     uint64_t after_hash;
     int64_t after_commit_us;
-    uint64_t records;    /* out: applied */
-    uint64_t bytes;      /* out: of them */
-    uint64_t batches;    /* out */
-    uint64_t torn_bytes; /* out: cut at the end (read-only: found there) */
+    uint64_t records;        /* out: applied */
+    uint64_t bytes;          /* out: of them */
+    uint64_t first_position; /* out: of what the log still has; 1 where it has all */
+    uint64_t kept_bytes;     /* out: of that, more or less */
+    uint64_t batches;        /* out */
+    uint64_t torn_bytes;     /* out: cut at the end (read-only: found there) */
     uint64_t last_position;
     int64_t last_commit_us;
     uint64_t state_hash; /* out: equal to the recorded one */
@@ -161,9 +163,8 @@ uint64_t dbos_log_durable(const struct dbos_log *log);
 /* Sleep until `position` is durable. For tests, DDL tools and shutdown; partitions never call it.
  */
 void dbos_log_wait(struct dbos_log *log, uint64_t position);
-/* Sleep until `position` is on disk: also asynchronously, where durable means less. Not for
- * partitions. */
-void dbos_log_wait_synced(struct dbos_log *log, uint64_t position);
+/* Everything up to here is on disk: also asynchronously, where durable means less. Any thread. */
+uint64_t dbos_log_synced(const struct dbos_log *log);
 /* There was no room on the disk for the next segment; it is tried again each second. Half a segment
  * is left, or less: whoever would write should not begin. Where that is used up, too, the log
  * waits, and so does everything that is appended. Any thread. */

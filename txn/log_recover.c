@@ -25,14 +25,30 @@ static int64_t last_commit_us(const struct dbos_batch *batch) {
     return commit_us;
 }
 
+/* The snapshot ends where a batch does: then both know the state. */
+static enum dbos_err check_loaded(const struct dbos_recovery *recovery,
+                                  const struct dbos_batch *batch, struct dbos_errinfo *info) {
+    if (recovery->after_hash == batch->state_hash) {
+        return DBOS_OK;
+    }
+    return dbos_fail(info, DBOS_ERR_CORRUPT,
+                     "the snapshot of position %llu has hash %016llx, the log recorded %016llx",
+                     (unsigned long long)batch->last_position,
+                     (unsigned long long)recovery->after_hash,
+                     (unsigned long long)batch->state_hash);
+}
+
 static enum dbos_err apply_batch(struct dbos_recovery *recovery, const struct dbos_batch *batch,
                                  struct dbos_errinfo *info) {
     size_t cursor = 0;
     size_t size_bytes = 0;
     int64_t commit_us = 0;
     recovery->last_position = batch->last_position;
-    if (batch->last_position <= recovery->after_position) {
+    if (batch->last_position < recovery->after_position) {
         return DBOS_OK; /* all of it was loaded */
+    }
+    if (batch->last_position == recovery->after_position) {
+        return check_loaded(recovery, batch, info);
     }
     recovery->batches++;
     recovery->bytes += batch->records_bytes;
@@ -110,6 +126,26 @@ static enum dbos_err find_start(struct dbos_log *log, uint64_t position, uint32_
                      (unsigned long long)position);
 }
 
+/* What is there before the segment that is read first: others may need it, and ask how much it is.
+ */
+static enum dbos_err look_at_kept(struct dbos_log *log, uint32_t segment,
+                                  struct dbos_recovery *recovery, struct dbos_errinfo *info) {
+    uint32_t lowest = 0;
+    uint32_t highest = 0;
+    uint64_t begins_at = 1;
+    bool exists = false;
+    recovery->first_position = 1;
+    recovery->kept_bytes = 0;
+    enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &highest, info);
+    if (err == DBOS_OK && lowest != 0 && lowest <= segment) {
+        recovery->kept_bytes = (segment - lowest) * log->segments.segment_bytes;
+        if (dbos_log_segment_begins_at(log, lowest, &begins_at, &exists)) {
+            recovery->first_position = begins_at;
+        }
+    }
+    return err;
+}
+
 /* Who waits for the node sees that it is alive. */
 static void say_progress(struct dbos_log *log, const struct dbos_recovery *recovery,
                          uint64_t *said_ns) {
@@ -141,6 +177,10 @@ static enum dbos_err read_all(struct dbos_log *log, struct dbos_log_reader *read
                 return err;
             }
             accepted->header = header;
+            if (recovery->last_position + 1 < header.first_position) {
+                recovery->last_position =
+                    header.first_position - 1; /* it begins behind a snapshot */
+            }
             accepted->offset = DBOS_SEGMENT_HEADER_BYTES;
             accepted->has_batch = false;
         }
@@ -341,6 +381,9 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     uint32_t segment = 1;
     enum dbos_err err = find_start(log, recovery->after_position, &segment, info);
     if (err == DBOS_OK) {
+        err = look_at_kept(log, segment, recovery, info);
+    }
+    if (err == DBOS_OK) {
         err = dbos_log_reader_open(log->alloc, log->env, log->data_dir, segment, 0, &reader, info);
     }
     if (err != DBOS_OK) {
@@ -349,6 +392,7 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     dbos_log_reader_strict(reader);
     err = read_all(log, reader, recovery, &accepted, info);
     dbos_log_reader_close(reader);
+    recovery->kept_bytes += recovery->bytes;
     if (err == DBOS_OK && recovery->appliers != NULL) {
         err = dbos_appliers_finish(recovery->appliers, &recovery->state_hash, &recovery->records,
                                    info);

@@ -641,7 +641,7 @@ static enum dbos_err list_for_start(const struct dbos_snapshot_load *load, uint6
         char dir[DBOS_PATH_BYTES];
         dbos_log_path(dir, load->data_dir, "snapshots");
         err = env->ops->dir_make(env, dir, info);
-        if (err == DBOS_OK && !found) {
+        if (err == DBOS_OK) { /* also one that was made just before a crash */
             err = env->ops->dir_sync(env, load->data_dir, info);
         }
         if (err == DBOS_OK) {
@@ -672,12 +672,12 @@ static enum dbos_err choose(const struct dbos_snapshot_load *load, uint64_t *out
             *out_position = positions[i];
             return DBOS_OK;
         }
-        if (err != DBOS_ERR_CORRUPT) {
+        if (err != DBOS_ERR_CORRUPT && err != DBOS_ERR_IO) {
             return err;
         }
         dbos_log(DBOS_LOG_ERROR, "snapshot of position %llu: %s (%s): it is not used",
                  (unsigned long long)positions[i], info->message, info->detail);
-        out_damaged[(*out_damaged_count)++] = positions[i];
+        out_damaged[(*out_damaged_count)++] = err == DBOS_ERR_CORRUPT ? positions[i] : 0;
         err = DBOS_OK;
     }
     return err;
@@ -700,8 +700,9 @@ static void remove_damaged(const struct dbos_snapshot_load *load, const uint64_t
                            uint32_t count) {
     struct dbos_errinfo info;
     for (uint32_t i = 0; i < count && !load->read_only; i++) {
-        if (dbos_snapshot_remove(load->alloc, load->env, load->data_dir, positions[i], &info) !=
-            DBOS_OK) {
+        bool is_unreadable = positions[i] == 0; /* that may be another time's luck */
+        if (!is_unreadable && dbos_snapshot_remove(load->alloc, load->env, load->data_dir,
+                                                   positions[i], &info) != DBOS_OK) {
             dbos_log(DBOS_LOG_WARN, "a damaged snapshot stays: %s", info.message);
         }
     }

@@ -8,7 +8,7 @@
 
 enum {
     CHUNKS_PER_PART = 4,          /* that wait for the disk, before slices wait */
-    PLACES_PER_LOOK = 32,         /* rows between two looks at the clock */
+    PLACES_PER_LOOK = 8,          /* rows between two looks at the clock */
     UNSYNCED_BYTES_MAX = 1 << 20, /* so that the log's syncs never wait for much of ours */
     PAUSE_US_MAX = 50000,
 };

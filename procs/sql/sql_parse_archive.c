@@ -224,16 +224,21 @@ static int by_location(const void *a, const void *b) {
 static bool is_snapshot(const PgQuery__SelectStmt *select) {
     if (select->n_target_list != 1 || select->n_from_clause != 0 || select->where_clause != NULL ||
         select->n_values_lists != 0 || select->limit_count != NULL || select->n_sort_clause != 0 ||
+        select->n_distinct_clause != 0 || select->n_group_clause != 0 ||
+        select->having_clause != NULL || select->limit_offset != NULL ||
+        select->into_clause != NULL || select->n_locking_clause != 0 ||
         select->with_clause != NULL || select->op != PG_QUERY__SET_OPERATION__SETOP_NONE) {
         return false;
     }
     const PgQuery__Node *target = select->target_list[0];
     if (target->node_case != PG_QUERY__NODE__NODE_RES_TARGET ||
+        target->res_target->name[0] != '\0' ||
         target->res_target->val->node_case != PG_QUERY__NODE__NODE_FUNC_CALL) {
         return false;
     }
     const PgQuery__FuncCall *call = target->res_target->val->func_call;
-    return call->n_args == 0 &&
+    return call->n_args == 0 && call->n_funcname == 1 && call->over == NULL &&
+           call->agg_filter == NULL &&
            strcmp(dbos_parse_string(call->funcname[call->n_funcname - 1]), "dbos_snapshot") == 0;
 }
 

@@ -708,3 +708,101 @@ Test(txn_snapshot, without_memory_is_given_up) {
     test_node_close(&node);
     test_dir_remove(dir);
 }
+
+/* Goal: recovery that finds no memory says so, leaks nothing, and never serves a part of the rows.
+ * Method: the n-th take fails, for each n, with a snapshot and log behind it. */
+Test(txn_snapshot, recovery_without_memory_is_refused) {
+    char dir[64];
+    struct test_node node;
+    struct dbos_rng rng;
+    uint32_t failures = 0;
+    test_dir_make(dir, sizeof dir);
+    dbos_rng_init(&rng, 19);
+    open_ok(&node, dir, 2);
+    create(&node, 100, "parted", true);
+    create(&node, 101, "single", false);
+    write_some(&node, &rng);
+    take(&node, dir);
+    for (uint32_t i = 0; i < 60; i++) { /* nothing that all partitions wait for */
+        struct dbos_txn *txn = node.txns[i % 2];
+        dbos_txn_begin(txn, &plain);
+        write_one(&node, txn, &rng, 100);
+        write_one(&node, txn, &rng, 100);
+        commit_ok(&node, txn);
+    }
+    char *wanted = test_node_text(&node);
+    test_node_close(&node);
+    for (test_node_recovery_fails = 1; test_node_recovery_fails != 0; test_node_recovery_fails++) {
+        enum dbos_err err = test_node_open(&node, dir, 2);
+        /* A large value that finds no memory is one that is not there. */
+        cr_assert(err == DBOS_OK || err == DBOS_ERR_NOMEM || err == DBOS_ERR_CORRUPT, "%s",
+                  node.info.message);
+        if (err != DBOS_OK) {
+            failures++;
+            continue;
+        }
+        char *again = test_node_text(&node);
+        cr_assert_str_eq(again, wanted, "take %ld", (long)test_node_recovery_fails);
+        free(again);
+        bool is_last = !node.has_met_failure;
+        test_node_close(&node);
+        if (is_last) {
+            break;
+        }
+    }
+    test_node_recovery_fails = 0;
+    cr_assert_gt(failures, 50);
+    free(wanted);
+    test_dir_remove(dir);
+}
+
+/* The first write of a segment may end behind its header: then the segment begins behind a snapshot
+ * that was taken at the end of the one before, and has nothing yet. */
+Test(txn_snapshot, a_segment_that_begins_behind_it_may_be_empty) {
+    char dir[64];
+    char path[DBOS_PATH_BYTES];
+    struct test_node node;
+    struct dbos_rng rng;
+    struct dbos_log_reader *reader = NULL;
+    struct dbos_batch batch;
+    struct dbos_segment_header header;
+    static uint8_t bytes[1048576];
+    uint32_t crc = 0;
+    test_dir_make(dir, sizeof dir);
+    dbos_rng_init(&rng, 23);
+    open_ok(&node, dir, 1);
+    create(&node, 100, "parted", true);
+    create(&node, 101, "single", false);
+    write_some(&node, &rng);
+    take(&node, dir);
+    uint64_t position = dbos_log_last_position(node.log);
+    char *wanted = test_node_text(&node);
+    cr_assert_eq(dbos_log_reader_open(&node.alloc, node.env, dir, 1, 0, &reader, &node.info),
+                 DBOS_OK);
+    while (dbos_log_reader_next(reader, &batch, &node.info) == DBOS_READ_BATCH) {
+        crc = batch.header_crc;
+    }
+    cr_assert(dbos_log_reader_header(reader, &header));
+    dbos_log_reader_close(reader);
+    test_node_close(&node);
+    header.number++;
+    header.first_position = position + 1;
+    header.previous_crc = crc;
+    header.size_bytes = sizeof bytes;
+    dbos_segment_header_encode(&header, bytes);
+    dbos_segment_path(path, dir, header.number);
+    FILE *file = fopen(path, "wb");
+    cr_assert_eq(fwrite(bytes, sizeof bytes, 1, file), 1);
+    (void)fclose(file);
+    open_ok(&node, dir, 1);
+    cr_assert_eq(dbos_log_last_position(node.log), position);
+    char *again = test_node_text(&node);
+    cr_assert_str_eq(again, wanted);
+    random_transaction(&node, &rng);
+    free(again);
+    free(wanted);
+    test_node_close(&node);
+    open_ok(&node, dir, 2);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}

@@ -172,6 +172,7 @@ void test_node_reads_off(struct test_node *node) {
 }
 
 uint64_t test_node_segment_bytes = 1048576;
+int64_t test_node_recovery_fails;
 
 enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32_t partitions,
                                  struct dbos_env *env) {
@@ -199,8 +200,10 @@ enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32
                                           .database = dbos_log_database(node->log),
                                           .store = node->store,
                                           .log = node->log};
+        atomic_store(&node->alloc.fail_countdown, test_node_recovery_fails);
         err = dbos_snapshot_recover(&load, &node->recovery, &node->snapshot, &node->damaged,
                                     &node->info);
+        node->has_met_failure = atomic_exchange(&node->alloc.fail_countdown, 0) <= 0;
     }
     if (err == DBOS_OK) {
         err = dbos_log_start(node->log, NULL, NULL, &node->info);

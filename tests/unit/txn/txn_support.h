@@ -56,9 +56,11 @@ struct test_node {
     struct dbos_recovery recovery;
     struct dbos_snapshot_facts snapshot; /* that it started from; position 0 = none */
     uint32_t damaged;                    /* snapshots */
+    bool has_met_failure;                /* test_node_recovery_fails has happened */
     struct dbos_errinfo info;
 };
 extern uint64_t test_node_segment_bytes; /* of a node's log; 1 MiB */
+extern int64_t test_node_recovery_fails; /* which take of memory fails in recovery; 0 = none */
 enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions);
 enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32_t partitions,
                                  struct dbos_env *env);
