@@ -35,10 +35,18 @@ void dbos_barrier_submit(struct dbos_engine *engine, struct dbos_request *reques
     } /* else they are on their way, and the leader looks again before it lets go */
 }
 
+/* The partitions stand still: what they have written is visible here. */
+static void see_partitions(struct dbos_engine *engine) {
+    for (uint32_t i = 0; i < engine->partition_count; i++) {
+        dbos_txn_see(engine->barrier.txn, dbos_txn_seen_position(engine->partitions[i].txn));
+    }
+}
+
 /* Every partition is parked: the tables are ours until the generation changes. Returns whether the
  * queue was emptied. */
 static bool run_queued(struct dbos_engine *engine) {
     struct dbos_barrier *barrier = &engine->barrier;
+    see_partitions(engine);
     for (uint32_t i = 0; i < REQUESTS_PER_BARRIER; i++) {
         struct dbos_queue_node *node = dbos_queue_pop(&barrier->queue);
         if (node == NULL) {
@@ -81,6 +89,7 @@ bool dbos_barrier_try(struct dbos_engine *engine, struct dbos_request *request, 
     if (!take_turns(engine)) {
         return false;
     }
+    see_partitions(engine);
     bool has_run = dbos_request_run(engine, engine->barrier.txn, request, limit_us);
     give_turns(engine, engine->partition_count);
     if (has_run) {

@@ -130,11 +130,14 @@ uint64_t dbos_txn_seen_position(const struct dbos_txn *txn) {
     if (log == NULL) {
         return txn->last_write_position;
     }
-    if (txn->options.partition == DBOS_PARTITION_ALL) {
-        return dbos_log_last_position(log); /* the partitions stand still: it was written already */
-    }
     uint64_t barrier = dbos_log_barrier_position(log);
     return barrier > txn->last_write_position ? barrier : txn->last_write_position;
+}
+
+void dbos_txn_see(struct dbos_txn *txn, uint64_t position) {
+    if (position > txn->last_write_position) {
+        txn->last_write_position = position;
+    }
 }
 
 /* --- partitions ------------------------------------------------------------------------------ */

@@ -79,6 +79,9 @@ bool dbos_txn_has_writes(const struct dbos_txn *txn);
 /* Position of the newest write that is visible to this transaction on what it has in hand: what a
  * read-only reply must wait for under provenance_reads = relaxed. */
 uint64_t dbos_txn_seen_position(const struct dbos_txn *txn);
+/* Under the barrier, before a transaction begins there: what a partition's transactions have
+ * written up to here is visible to it. */
+void dbos_txn_see(struct dbos_txn *txn, uint64_t position);
 
 /* One pointer for the layer above (the task outbox); NULL at begin. */
 void **dbos_txn_attachment(struct dbos_txn *txn);

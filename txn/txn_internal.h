@@ -50,7 +50,7 @@ struct dbos_txn {
     bool is_ddl;
     struct dbos_rng random;
     struct dbos_rng seeds;        /* gives each transaction its seed */
-    uint64_t last_write_position; /* of this struct's transactions */
+    uint64_t last_write_position; /* of this struct's transactions, or shown to it since */
     uint64_t unlogged_position;   /* counts where there is no log */
     void *attachment;             /* of the layer above; NULL at begin */
     struct dbos_buf arguments;    /* as the record holds them */

@@ -3,6 +3,7 @@
  * creates a table, the other asks for it while the first record is still on its way. */
 #include <criterion/criterion.h>
 #include <semaphore.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/unit/engine/engine_support.h"
@@ -101,6 +102,38 @@ Test(engine_session_gate, sessions_share_what_may_be_asked_ahead) {
         cr_expect_eq(queries_taken(session, 1), 1, "it goes on");
         (void)collected(&scene, session, UINT64_MAX);
         dbos_session_close(session);
+    }
+    close_scene(&scene);
+}
+
+static struct dbos_request run_step(struct scene *scene, const char *sql) {
+    struct test_step step;
+    test_step_prepare(&scene->t, &step, sql, &scene->done);
+    dbos_engine_submit(scene->t.engine, &step.request);
+    test_wait_for(&scene->done, 1);
+    struct dbos_request ended = step.request;
+    test_step_release(&step);
+    cr_assert_eq(ended.outcome, DBOS_OK);
+    return ended;
+}
+
+/* Else what only reads would stop as soon as the log has no room for the records of reads. */
+Test(engine_session_gate, a_read_of_all_partitions_waits_for_writes_and_not_for_reads) {
+    struct scene scene;
+    open_scene(&scene);
+    run_step(&scene, "CREATE TABLE t (k int PRIMARY KEY) PARTITION BY HASH (k)");
+    for (int k = 1; k < 9; k++) {
+        char insert[64];
+        char select[64];
+        (void)snprintf(insert, sizeof insert, "INSERT INTO t VALUES (%d)", k);
+        (void)snprintf(select, sizeof select, "SELECT k FROM t WHERE k = %d", k);
+        uint64_t written = run_step(&scene, insert).position;
+        struct dbos_request one = run_step(&scene, select);
+        struct dbos_request all = run_step(&scene, "SELECT count(*) FROM t");
+        cr_expect_gt(one.position, written);
+        cr_expect_gt(all.position, one.position);
+        cr_expect_eq(one.gate_position, written);
+        cr_expect_eq(all.gate_position, written);
     }
     close_scene(&scene);
 }

@@ -350,6 +350,9 @@ static void random_transaction(struct world *world) {
         bool wrote = dbos_txn_has_writes(txn);
         uint64_t position = commit_ok(node, txn);
         cr_assert_eq(position, wrote ? last + 1 : 0);
+        for (uint32_t i = 0; i < node->partitions; i++) {
+            dbos_txn_see(node->barrier, dbos_txn_seen_position(node->txns[i]));
+        }
         cr_assert_eq(dbos_txn_seen_position(node->barrier), dbos_log_last_position(node->log));
     } else {
         if (end == 0) {
