@@ -78,7 +78,9 @@ bool dbos_archive_gate_hold(struct dbos_engine *engine, struct dbos_request *req
     bool may_wait = writes(request);
     (void)pthread_mutex_lock(&gate->lock);
     uint32_t state = atomic_load(&gate->state);
-    bool is_held = state == DBOS_GATE_FULL && (may_wait || follows(gate, request));
+    /* On a full disk what writes is ended at once: nobody has to wait behind it. */
+    bool may_follow = !atomic_load(&gate->is_disk_full) && follows(gate, request);
+    bool is_held = state == DBOS_GATE_FULL && (may_wait || may_follow);
     if (is_held) {
         if (request->arrived_ns == 0) {
             request->arrived_ns = engine->env->ops->mono_ns(engine->env);

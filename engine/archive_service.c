@@ -224,6 +224,30 @@ static enum dbos_err end_reply(const struct answer *answer, struct dbos_errinfo 
     return dbos_reply_finish(answer->service->engine, reply, info);
 }
 
+/* The log may be waiting for room on the disk: this thread, which tells writers so, goes on
+ * looking, and who asks may give up. */
+static enum dbos_err wait_durable(struct dbos_archive_service *service,
+                                  const struct dbos_request *request, uint64_t position,
+                                  struct dbos_errinfo *info) {
+    enum { LOOK_US = 500 };
+    struct dbos_engine *engine = service->engine;
+    uint64_t begun_ns = now_ns(service);
+    while (dbos_log_durable(engine->log) < position) {
+        uint64_t us = (now_ns(service) - begun_ns) / 1000;
+        if (atomic_load(&request->cancel) != 0) {
+            return dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request");
+        }
+        if (request->timeout_us != 0 && us > request->timeout_us) {
+            return dbos_fail(info, DBOS_ERR_TIMEOUT,
+                             "canceling statement due to statement timeout");
+        }
+        (void)watch_disk(service);
+        dbos_archive_gate_look(engine);
+        engine->env->ops->sleep_us(engine->env, LOOK_US);
+    }
+    return DBOS_OK;
+}
+
 /* The answer holds for everything committed before the question came: wait until that is durable,
  * and the archiver waits until it has read so far. */
 static void answer_request(struct dbos_archive_service *service, struct dbos_request *request) {
@@ -234,11 +258,14 @@ static void answer_request(struct dbos_archive_service *service, struct dbos_req
         answer.format_count = request->statements[0].format_count;
     }
     size_t reply_start = request->reply.size_bytes;
-    dbos_log_wait(service->engine->log, position);
     request->outcome = DBOS_OK;
-    enum dbos_err err = service->client == NULL ? dbos_fail(&request->error, DBOS_ERR_ARCHIVE,
-                                                            "this node runs without an archive")
-                                                : ask(service, request, position, &answer);
+    enum dbos_err err =
+        service->client == NULL
+            ? dbos_fail(&request->error, DBOS_ERR_ARCHIVE, "this node runs without an archive")
+            : wait_durable(service, request, position, &request->error);
+    if (err == DBOS_OK) {
+        err = ask(service, request, position, &answer);
+    }
     if (err == DBOS_OK) {
         err = end_reply(&answer, &request->error);
     }

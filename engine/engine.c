@@ -296,12 +296,12 @@ enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(v
     return err;
 }
 
-/* A disk that stays full is not waited for: what was not written was not acknowledged. */
+/* A disk that is full is not waited for: what was not written was not acknowledged. The log writes
+ * what it has room for when it is closed, or ends the process. */
 static void wait_for_log(struct dbos_engine *engine) {
     uint64_t last = dbos_log_last_position(engine->log);
     while (dbos_log_durable(engine->log) < last) {
         if (dbos_log_is_disk_full(engine->log)) {
-            dbos_log(DBOS_LOG_ERROR, "the disk is full: the end of the log is not written");
             return;
         }
         engine->env->ops->sleep_us(engine->env, 1000);
