@@ -18,7 +18,6 @@ enum {
 #define LOG_BYTES_DEFAULT (UINT64_C(1) << 30)
 
 struct slice {
-    struct dbos_queue_node node; /* first; in the partition's queue */
     _Atomic bool is_queued;
     _Atomic bool is_running;
     _Atomic uint64_t ended_ns;
@@ -26,7 +25,6 @@ struct slice {
 
 struct dbos_snapshots {
     struct dbos_engine *engine;
-    struct dbos_alloc alloc;
     uint64_t log_bytes_max; /* between two; UINT64_MAX = only when asked for */
     struct dbos_queue queue;
     struct dbos_queue_node stop;
@@ -39,7 +37,6 @@ struct dbos_snapshots {
     struct dbos_request *serving; /* … and for the one that is taken now */
     _Atomic(struct dbos_snapshot *) current;
     _Atomic uint32_t cut_done; /* 1 = the barrier has run it */
-    enum dbos_err cut_err;
     struct slice *slices;
     uint64_t retry_ns;
     uint64_t cut_log_bytes; /* of the log at the last cut */
@@ -75,7 +72,8 @@ void dbos_snapshots_cut(struct dbos_snapshots *snapshots, struct dbos_request *r
         .generation = snapshots->generation,
     };
     struct dbos_snapshot *snapshot = NULL;
-    request->outcome = dbos_snapshot_cut(&snapshots->alloc, &options, &snapshot, &request->error);
+    request->outcome = dbos_snapshot_cut(&snapshots->engine->snapshots_alloc, &options, &snapshot,
+                                         &request->error);
     atomic_store(&snapshots->current, snapshot);
 }
 
@@ -235,8 +233,8 @@ static enum dbos_err tidy(struct dbos_snapshots *snapshots, uint32_t *out_remove
     enum dbos_err err =
         dbos_snapshot_list(engine->env, engine->data_dir, positions, MAX, &count, info);
     for (uint32_t i = KEPT; err == DBOS_OK && i < count && i < MAX; i++) {
-        err = dbos_snapshot_remove(&snapshots->alloc, engine->env, engine->data_dir, positions[i],
-                                   info);
+        err = dbos_snapshot_remove(&engine->snapshots_alloc, engine->env, engine->data_dir,
+                                   positions[i], info);
     }
     if (err != DBOS_OK || count < KEPT || engine->archive == NULL) {
         return err;
@@ -446,8 +444,7 @@ enum dbos_err dbos_snapshots_open(struct dbos_engine *engine,
     }
     snapshots->engine = engine;
     snapshots->slices = slices;
-    dbos_alloc_init_part(&snapshots->alloc, "snapshot", &engine->snapshots_alloc);
-    snapshots->alloc.bytes_max = (uint64_t)MEMORY_MAX_MB << 20;
+    engine->snapshots_alloc.bytes_max = (uint64_t)MEMORY_MAX_MB << 20;
     snapshots->log_bytes_max = engine->options.snapshot_log_bytes == 0
                                    ? LOG_BYTES_DEFAULT
                                    : engine->options.snapshot_log_bytes;
@@ -481,7 +478,6 @@ void dbos_snapshots_close(struct dbos_snapshots *snapshots) {
     }
     struct dbos_alloc *alloc = snapshots->engine->alloc;
     DBOS_CHECK(!snapshots->running);
-    dbos_alloc_fini(&snapshots->alloc);
     (void)pthread_mutex_destroy(&snapshots->lock);
     dbos_give(alloc, snapshots->slices);
     dbos_give(alloc, snapshots);

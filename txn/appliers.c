@@ -243,18 +243,29 @@ static enum dbos_err drain(struct dbos_appliers *appliers, struct dbos_errinfo *
     return err;
 }
 
+/* The next record that recovery wants; NULL: the batch has none any more. */
+static const uint8_t *next_wanted(const struct dbos_appliers *appliers,
+                                  const struct dbos_batch *batch, size_t *cursor,
+                                  size_t *size_bytes, struct dbos_record_route *route) {
+    const uint8_t *record = dbos_batch_next(batch, cursor, size_bytes);
+    while (record != NULL) {
+        dbos_record_peek_route(record, *size_bytes, route);
+        if (route->position > appliers->after_position) {
+            break;
+        }
+        record = dbos_batch_next(batch, cursor, size_bytes);
+    }
+    return record;
+}
+
 /* With all partitions in hand, record by record. */
 static enum dbos_err apply_alone(struct dbos_appliers *appliers, const struct dbos_batch *batch,
                                  struct dbos_errinfo *info) {
     size_t cursor = 0;
     size_t size_bytes = 0;
+    struct dbos_record_route route;
     const uint8_t *record;
-    while ((record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
-        struct dbos_record_route route;
-        dbos_record_peek_route(record, size_bytes, &route);
-        if (route.position <= appliers->after_position) {
-            continue;
-        }
+    while ((record = next_wanted(appliers, batch, &cursor, &size_bytes, &route)) != NULL) {
         enum dbos_err err = dbos_txn_apply_record(appliers->store, appliers->log, record,
                                                   size_bytes, &appliers->state_hash, info);
         if (err != DBOS_OK) {
@@ -275,13 +286,9 @@ static bool add(struct dbos_appliers *appliers, const struct dbos_batch *batch) 
                           .first_piece = first_piece};
     size_t cursor = 0;
     size_t size_bytes = 0;
+    struct dbos_record_route route;
     const uint8_t *record;
-    while ((record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
-        struct dbos_record_route route;
-        dbos_record_peek_route(record, size_bytes, &route);
-        if (route.position <= appliers->after_position) {
-            continue;
-        }
+    while ((record = next_wanted(appliers, batch, &cursor, &size_bytes, &route)) != NULL) {
         if (!route.is_known || (route.flags & DBOS_RECORD_BARRIER) != 0) {
             chunk->pieces.size_bytes = first_piece * sizeof(struct piece);
             return false;

@@ -5,7 +5,8 @@
  * that have come together as one batch (objects first, to the blob segment, synced), syncs, and
  * moves the watermark. Replies, tasks, the archive and prov_ functions wait for the watermark
  * (decision 3). A failed write or sync stops the process: memory that may not be on disk is never
- * built upon.
+ * built upon. Only where the disk has no room for another segment the log waits: nothing is half
+ * done then.
  *
  *   partition ──append──▶ queue ──▶ [reorder by position] ──▶ batch ──write──sync──▶ watermark
  *

@@ -1,5 +1,4 @@
 /* Taking a snapshot: the cut, slices, chunks to the disk, the end. */
-#include <pthread.h>
 #include <stdio.h>
 
 #include "storage/table_copy.h"
@@ -165,7 +164,6 @@ static void put_counters(struct part *part, const struct dbos_table *table) {
 struct cut {
     struct dbos_snapshot *snapshot;
     uint32_t table_count;
-    enum dbos_err err;
 };
 
 static void count_table(void *arg, const struct dbos_table_facts *facts) {

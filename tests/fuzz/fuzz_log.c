@@ -4,46 +4,14 @@
 #include "provenance/record_format.h"
 #include "provenance/segment_format.h"
 #include "tests/fuzz/fuzz.h"
-
-struct memory_file {
-    const uint8_t *data;
-    size_t size_bytes;
-};
+#include "tests/fuzz/memory_files.h"
 
 static enum dbos_err memory_open(struct dbos_env *env, const char *path, enum dbos_open_mode mode,
                                  int *out, struct dbos_errinfo *info) {
     (void)env;
     (void)mode;
-    *out = strstr(path, "/00000001.") != NULL ? 1 : -1;
-    return *out == 1 ? DBOS_OK : dbos_fail(info, DBOS_ERR_IO, "no such file");
-}
-
-static void memory_close(struct dbos_env *env, int file) {
-    (void)env;
-    DBOS_CHECK(file == 1);
-}
-
-static enum dbos_err memory_read(struct dbos_env *env, int file, uint64_t offset, void *data,
-                                 size_t size_bytes, size_t *out_bytes, struct dbos_errinfo *info) {
-    const struct memory_file *memory = env->state;
-    (void)file;
-    (void)info;
-    *out_bytes = 0;
-    if (offset < memory->size_bytes) {
-        size_t left = memory->size_bytes - (size_t)offset;
-        *out_bytes = left < size_bytes ? left : size_bytes;
-        memcpy(data, memory->data + offset, *out_bytes);
-    }
-    return DBOS_OK;
-}
-
-static enum dbos_err memory_size(struct dbos_env *env, int file, uint64_t *out_bytes,
-                                 struct dbos_errinfo *info) {
-    const struct memory_file *memory = env->state;
-    (void)file;
-    (void)info;
-    *out_bytes = memory->size_bytes;
-    return DBOS_OK;
+    *out = strstr(path, "/00000001.") != NULL ? 0 : -1;
+    return *out == 0 ? DBOS_OK : dbos_fail(info, DBOS_ERR_IO, "no such file");
 }
 
 static enum dbos_err memory_list(struct dbos_env *env, const char *path,
@@ -57,9 +25,9 @@ static enum dbos_err memory_list(struct dbos_env *env, const char *path,
 
 static const struct dbos_env_ops memory_ops = {
     .file_open = memory_open,
-    .file_close = memory_close,
-    .file_read = memory_read,
-    .file_size = memory_size,
+    .file_close = fuzz_file_close,
+    .file_read = fuzz_file_read,
+    .file_size = fuzz_file_size,
     .dir_list = memory_list,
 };
 
@@ -156,7 +124,7 @@ static void seal(uint8_t *file, size_t size_bytes) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
     static struct dbos_alloc alloc = {.name = "fuzz"};
-    struct memory_file memory = {.data = data, .size_bytes = size_bytes};
+    struct fuzz_file memory = {.data = data, .size_bytes = size_bytes};
     struct dbos_env env = {.ops = &memory_ops, .state = &memory};
     read_log(&env, true);
     read_log(&env, false);

@@ -5,10 +5,11 @@
 
 #include "base/hash.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/memory_files.h"
 #include "txn/snapshot.h"
 #include "txn/snapshot_format.h"
 
-enum { MANIFEST = 1, PART = 2, POSITION = 12 };
+enum { MANIFEST, PART, POSITION = 12 };
 
 struct files {
     uint8_t *manifest;
@@ -17,8 +18,8 @@ struct files {
     size_t part_bytes;
 };
 
-static enum dbos_err memory_open(struct dbos_env *env, const char *path, enum dbos_open_mode mode,
-                                 int *out, struct dbos_errinfo *info) {
+static enum dbos_err open_file(struct dbos_env *env, const char *path, enum dbos_open_mode mode,
+                               int *out, struct dbos_errinfo *info) {
     (void)env;
     (void)mode;
     (void)info;
@@ -26,39 +27,11 @@ static enum dbos_err memory_open(struct dbos_env *env, const char *path, enum db
     return DBOS_OK;
 }
 
-static void memory_close(struct dbos_env *env, int file) {
-    (void)env;
-    DBOS_CHECK(file == MANIFEST || file == PART);
-}
-
-static enum dbos_err memory_size(struct dbos_env *env, int file, uint64_t *out_bytes,
-                                 struct dbos_errinfo *info) {
-    const struct files *files = env->state;
-    (void)info;
-    *out_bytes = file == MANIFEST ? files->manifest_bytes : files->part_bytes;
-    return DBOS_OK;
-}
-
-static enum dbos_err memory_read(struct dbos_env *env, int file, uint64_t offset, void *data,
-                                 size_t size_bytes, size_t *out_bytes, struct dbos_errinfo *info) {
-    const struct files *files = env->state;
-    const uint8_t *bytes = file == MANIFEST ? files->manifest : files->part;
-    uint64_t size = 0;
-    (void)memory_size(env, file, &size, info);
-    *out_bytes = 0;
-    if (offset < size) {
-        size_t left = (size_t)(size - offset);
-        *out_bytes = left < size_bytes ? left : size_bytes;
-        memcpy(data, bytes + offset, *out_bytes);
-    }
-    return DBOS_OK;
-}
-
 static const struct dbos_env_ops memory_ops = {
-    .file_open = memory_open,
-    .file_close = memory_close,
-    .file_read = memory_read,
-    .file_size = memory_size,
+    .file_open = open_file,
+    .file_close = fuzz_file_close,
+    .file_read = fuzz_file_read,
+    .file_size = fuzz_file_size,
 };
 
 /* The position that the manifest says, so that it is not refused for that alone. */
@@ -69,7 +42,9 @@ static uint64_t position_of(const struct files *files) {
 
 static void read_snapshot(struct files *files) {
     static struct dbos_alloc alloc = {.name = "fuzz", .bytes_max = 64 * 1048576};
-    struct dbos_env env = {.ops = &memory_ops, .state = files};
+    struct fuzz_file memory[] = {{files->manifest, files->manifest_bytes},
+                                 {files->part, files->part_bytes}};
+    struct dbos_env env = {.ops = &memory_ops, .state = memory};
     struct dbos_uuid database = {{0}};
     struct dbos_snapshot_facts facts;
     struct dbos_errinfo info;

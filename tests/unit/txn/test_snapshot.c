@@ -13,16 +13,6 @@
 
 TestSuite(txn_snapshot, .timeout = 240);
 
-static const struct dbos_session_info ada = {
-    .id = 5, .user = "ada", .role = "", .address = "127.0.0.1:9", .application = "psql"};
-static const struct dbos_txn_call plain = {.session = &ada, .request = 1};
-
-static void open_ok(struct test_node *node, const char *dir, uint32_t partitions) {
-    enum dbos_err err = test_node_open(node, dir, partitions);
-    cr_assert_eq(err, DBOS_OK, "%s: %s (%s)", dbos_err_name(err), node->info.message,
-                 node->info.detail);
-}
-
 /* --- transactions ---------------------------------------------------------------------------- */
 
 /* Tables 100 (partitioned) and 101 (not); the text of a row is a function of its number, sometimes
@@ -50,21 +40,6 @@ static struct dbos_row *find(struct test_node *node, uint32_t table_id, int64_t 
     return dbos_table_find(dbos_store_table(node->store, table_id, partition), 0, &datum);
 }
 
-static void commit_ok(struct test_node *node, struct dbos_txn *txn) {
-    uint64_t position = 0;
-    enum dbos_err err = dbos_txn_commit(txn, &position, &node->info);
-    cr_assert_eq(err, DBOS_OK, "%s", node->info.message);
-}
-
-static void create(struct test_node *node, uint32_t id, const char *name, bool partitioned) {
-    struct dbos_table_def *def = test_node_def(node, id, name, partitioned);
-    dbos_txn_begin(node->barrier, &plain);
-    cr_assert_eq(dbos_txn_create_table(node->barrier, def, &node->info), DBOS_OK, "%s",
-                 node->info.message);
-    commit_ok(node, node->barrier);
-    dbos_table_def_unref(def);
-}
-
 /* Insert, update or delete one row, as it comes. */
 static void write_one(struct test_node *node, struct dbos_txn *txn, struct dbos_rng *rng,
                       uint32_t table_id) {
@@ -88,14 +63,14 @@ static void random_transaction(struct test_node *node, struct dbos_rng *rng) {
     uint32_t runner = (uint32_t)dbos_rng_below(rng, node->partitions + 1);
     bool is_barrier = runner == node->partitions;
     struct dbos_txn *txn = is_barrier ? node->barrier : node->txns[runner];
-    dbos_txn_begin(txn, &plain);
+    dbos_txn_begin(txn, &test_call);
     for (uint64_t i = dbos_rng_below(rng, 12); i != 0; i--) {
         write_one(node, txn, rng, is_barrier && dbos_rng_below(rng, 2) == 0 ? 101 : 100);
     }
     if (dbos_rng_below(rng, 5) == 0) {
         (void)dbos_txn_abort(txn, DBOS_ERR_RAISED);
     } else {
-        commit_ok(node, txn);
+        test_node_commit(node, txn);
     }
 }
 
@@ -191,10 +166,10 @@ Test(txn_snapshot, holds_the_rows_of_its_cut_and_a_node_starts_from_it) {
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 11);
     for (uint32_t episode = 0; episode < 10; episode++) {
-        open_ok(&node, dir, 1 + episode % 4);
+        test_node_open_ok(&node, dir, 1 + episode % 4);
         if (episode == 0) {
-            create(&node, 100, "parted", true);
-            create(&node, 101, "single", false);
+            test_node_create(&node, 100, "parted", true);
+            test_node_create(&node, 101, "single", false);
         } else {
             cr_assert_neq(node.snapshot.position, 0);
         }
@@ -219,7 +194,7 @@ Test(txn_snapshot, holds_the_rows_of_its_cut_and_a_node_starts_from_it) {
         }
         char *last = test_node_text(&node);
         test_node_close(&node);
-        open_ok(&node, dir, 1 + (episode + 1) % 4);
+        test_node_open_ok(&node, dir, 1 + (episode + 1) % 4);
         cr_assert_eq(node.snapshot.position, position);
         char *again = test_node_text(&node);
         cr_assert_str_eq(again, last);
@@ -257,8 +232,8 @@ Test(txn_snapshot, may_be_cut_in_the_midst_of_a_batch) {
     for (uint32_t try = 0; try < 20 && !was_inside; try++) {
         cr_assert_eq(test_node_open_env(&node, dir, 2, &fault.env), DBOS_OK);
         if (try == 0) {
-            create(&node, 100, "parted", true);
-            create(&node, 101, "single", false);
+            test_node_create(&node, 100, "parted", true);
+            test_node_create(&node, 101, "single", false);
         }
         atomic_store(&fault.sync_delay_us, 3000);
         for (uint32_t i = 0; i < 30; i++) {
@@ -273,7 +248,7 @@ Test(txn_snapshot, may_be_cut_in_the_midst_of_a_batch) {
         was_inside = is_inside_a_batch(&node, dir, position);
         char *wanted = test_node_text(&node);
         test_node_close(&node);
-        open_ok(&node, dir, 1);
+        test_node_open_ok(&node, dir, 1);
         cr_assert_eq(node.snapshot.position, position);
         char *again = test_node_text(&node);
         cr_assert_str_eq(again, wanted);
@@ -290,11 +265,11 @@ Test(txn_snapshot, of_an_empty_database_is_one) {
     char dir[64];
     struct test_node node;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
     take(&node, dir);
     test_node_close(&node);
-    open_ok(&node, dir, 3);
+    test_node_open_ok(&node, dir, 3);
     cr_assert_eq(node.snapshot.position, 1);
     cr_assert_eq(node.recovery.records, 0);
     cr_assert_not_null(dbos_store_table(node.store, 100, 2));
@@ -308,26 +283,26 @@ Test(txn_snapshot, block_counters_and_ids_are_not_given_out_again) {
     struct dbos_datum datums[3];
     struct dbos_row *row = NULL;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 777, "dropped", true);
-    dbos_txn_begin(node.barrier, &plain);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 777, "dropped", true);
+    dbos_txn_begin(node.barrier, &test_call);
     cr_assert_eq(dbos_txn_drop_table(node.barrier, 777, &node.info), DBOS_OK);
     fill(datums, 5, 1);
     cr_assert_eq(dbos_txn_insert(node.barrier, 100, datums, &row, &node.info), DBOS_OK);
     uint64_t block = row->block;
-    commit_ok(&node, node.barrier);
-    dbos_txn_begin(node.barrier, &plain);
+    test_node_commit(&node, node.barrier);
+    dbos_txn_begin(node.barrier, &test_call);
     cr_assert_eq(dbos_txn_delete(node.barrier, 100, find(&node, 100, 5), &node.info), DBOS_OK);
-    commit_ok(&node, node.barrier);
+    test_node_commit(&node, node.barrier);
     take(&node, dir);
     test_node_close(&node);
-    open_ok(&node, dir, 3);
+    test_node_open_ok(&node, dir, 3);
     cr_assert_eq(node.recovery.records, 0);
-    dbos_txn_begin(node.barrier, &plain);
+    dbos_txn_begin(node.barrier, &test_call);
     cr_assert_eq(dbos_txn_insert(node.barrier, 100, datums, &row, &node.info), DBOS_OK);
     cr_assert_eq(row->block, block + DBOS_SLOTS);
-    commit_ok(&node, node.barrier);
+    test_node_commit(&node, node.barrier);
     cr_assert_geq(dbos_store_catalog(node.store)->next_table_id, 778);
     test_node_close(&node);
     test_dir_remove(dir);
@@ -339,24 +314,24 @@ Test(txn_snapshot, is_given_up_when_a_table_is_dropped_meanwhile) {
     struct dbos_rng rng;
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 5);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     for (uint32_t i = 0; i < 100; i++) {
         random_transaction(&node, &rng);
     }
     struct dbos_snapshot *snapshot = cut(&node, dir);
     dbos_snapshot_slice(snapshot, 0, 1);
-    dbos_txn_begin(node.barrier, &plain);
+    dbos_txn_begin(node.barrier, &test_call);
     cr_assert_eq(dbos_txn_drop_table(node.barrier, 100, &node.info), DBOS_OK);
     dbos_txn_forget(node.barrier); /* taken back: it goes on */
     dbos_snapshot_slice(snapshot, 0, 1);
-    dbos_txn_begin(node.barrier, &plain);
+    dbos_txn_begin(node.barrier, &test_call);
     cr_assert_eq(dbos_txn_drop_table(node.barrier, 100, &node.info), DBOS_OK);
-    commit_ok(&node, node.barrier);
+    test_node_commit(&node, node.barrier);
     cr_assert_eq(finish(&node, snapshot), DBOS_ERR_UNDEFINED_TABLE);
     test_node_close(&node);
-    open_ok(&node, dir, 2);
+    test_node_open_ok(&node, dir, 2);
     cr_assert_eq(node.snapshot.position, 0);
     test_node_close(&node);
     test_dir_remove(dir);
@@ -400,9 +375,9 @@ Test(txn_snapshot, a_flipped_bit_is_found_and_the_older_one_is_used) {
     struct dbos_snapshot_facts facts;
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 77);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     write_some(&node, &rng);
     take(&node, dir);
     uint64_t older = dbos_log_last_position(node.log);
@@ -436,7 +411,7 @@ Test(txn_snapshot, a_flipped_bit_is_found_and_the_older_one_is_used) {
             flip(path, bit);
         }
         flip(path, bits / 2);
-        open_ok(&node, dir, 2);
+        test_node_open_ok(&node, dir, 2);
         cr_assert_eq(node.snapshot.position, older);
         cr_assert_eq(node.damaged, 1);
         char *again = test_node_text(&node);
@@ -457,8 +432,8 @@ Test(txn_snapshot, a_newer_format_version_is_refused) {
     char path[DBOS_PATH_BYTES];
     struct test_node node;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "parted", true);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "parted", true);
     take(&node, dir);
     test_node_close(&node);
     dbos_manifest_path(path, dir, 1);
@@ -486,13 +461,13 @@ Test(txn_snapshot, a_log_that_does_not_reach_back_or_up_to_it_is_refused) {
     test_dir_make(dir, sizeof dir);
     (void)snprintf(copy, sizeof copy, "%s-copy", dir);
     dbos_rng_init(&rng, 3);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     write_some(&node, &rng);
     test_node_close(&node);
     test_dir_copy(dir, copy); /* a log that ends before … */
-    open_ok(&node, dir, 1);
+    test_node_open_ok(&node, dir, 1);
     write_some(&node, &rng);
     take(&node, dir);
     test_node_close(&node);
@@ -570,9 +545,9 @@ static void prepare_story(const char *dir) {
     struct test_node node;
     struct dbos_rng rng;
     dbos_rng_init(&rng, 41);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     for (uint32_t i = 0; i < 30; i++) {
         random_transaction(&node, &rng);
     }
@@ -663,9 +638,9 @@ Test(txn_snapshot, without_memory_is_given_up) {
     struct dbos_rng rng;
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 9);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     write_some(&node, &rng);
     bool failed = true;
     uint32_t failures = 0;
@@ -673,9 +648,9 @@ Test(txn_snapshot, without_memory_is_given_up) {
         struct dbos_alloc alloc;
         struct dbos_snapshot *snapshot = NULL;
         random_transaction(&node, &rng); /* each has a position of its own */
-        dbos_txn_begin(node.barrier, &plain);
+        dbos_txn_begin(node.barrier, &test_call);
         write_one(&node, node.barrier, &rng, 100);
-        commit_ok(&node, node.barrier);
+        test_node_commit(&node, node.barrier);
         dbos_alloc_init(&alloc, "snapshot", 0);
         alloc.fail_countdown = n;
         struct dbos_snapshot_options options = {
@@ -700,7 +675,7 @@ Test(txn_snapshot, without_memory_is_given_up) {
     cr_assert_gt(failures, 4);
     char *wanted = test_node_text(&node);
     test_node_close(&node);
-    open_ok(&node, dir, 2);
+    test_node_open_ok(&node, dir, 2);
     char *again = test_node_text(&node);
     cr_assert_str_eq(again, wanted);
     free(again);
@@ -718,17 +693,17 @@ Test(txn_snapshot, recovery_without_memory_is_refused) {
     uint32_t failures = 0;
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 19);
-    open_ok(&node, dir, 2);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 2);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     write_some(&node, &rng);
     take(&node, dir);
     for (uint32_t i = 0; i < 60; i++) { /* nothing that all partitions wait for */
         struct dbos_txn *txn = node.txns[i % 2];
-        dbos_txn_begin(txn, &plain);
+        dbos_txn_begin(txn, &test_call);
         write_one(&node, txn, &rng, 100);
         write_one(&node, txn, &rng, 100);
-        commit_ok(&node, txn);
+        test_node_commit(&node, txn);
     }
     char *wanted = test_node_text(&node);
     test_node_close(&node);
@@ -770,9 +745,9 @@ Test(txn_snapshot, a_segment_that_begins_behind_it_may_be_empty) {
     uint32_t crc = 0;
     test_dir_make(dir, sizeof dir);
     dbos_rng_init(&rng, 23);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     write_some(&node, &rng);
     take(&node, dir);
     uint64_t position = dbos_log_last_position(node.log);
@@ -794,7 +769,7 @@ Test(txn_snapshot, a_segment_that_begins_behind_it_may_be_empty) {
     FILE *file = fopen(path, "wb");
     cr_assert_eq(fwrite(bytes, sizeof bytes, 1, file), 1);
     (void)fclose(file);
-    open_ok(&node, dir, 1);
+    test_node_open_ok(&node, dir, 1);
     cr_assert_eq(dbos_log_last_position(node.log), position);
     char *again = test_node_text(&node);
     cr_assert_str_eq(again, wanted);
@@ -802,7 +777,7 @@ Test(txn_snapshot, a_segment_that_begins_behind_it_may_be_empty) {
     free(again);
     free(wanted);
     test_node_close(&node);
-    open_ok(&node, dir, 2);
+    test_node_open_ok(&node, dir, 2);
     test_node_close(&node);
     test_dir_remove(dir);
 }

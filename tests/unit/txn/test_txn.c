@@ -9,24 +9,7 @@
 
 TestSuite(txn_txn, .timeout = 120);
 
-static const struct dbos_session_info ada = {
-    .id = 5, .user = "ada", .role = "reader", .address = "127.0.0.1:9", .application = "psql"};
-static const struct dbos_txn_call plain = {.session = &ada, .request = 1};
-
-static void open_ok(struct test_node *node, const char *dir, uint32_t partitions) {
-    enum dbos_err err = test_node_open(node, dir, partitions);
-    cr_assert_eq(err, DBOS_OK, "%s: %s %s", dbos_err_name(err), node->info.message,
-                 node->info.detail);
-}
-
-static void begin(struct dbos_txn *txn) { dbos_txn_begin(txn, &plain); }
-
-static uint64_t commit_ok(struct test_node *node, struct dbos_txn *txn) {
-    uint64_t position = 0;
-    enum dbos_err err = dbos_txn_commit(txn, &position, &node->info);
-    cr_assert_eq(err, DBOS_OK, "%s", node->info.message);
-    return position;
-}
+static void begin(struct dbos_txn *txn) { dbos_txn_begin(txn, &test_call); }
 
 static void fill(struct dbos_datum *datums, int64_t key, const char *text, size_t text_bytes,
                  int64_t number) {
@@ -61,15 +44,6 @@ static enum dbos_err insert(struct test_node *node, struct dbos_txn *txn, uint32
     struct dbos_row *row = NULL;
     fill(datums, key, text, text_bytes, 1);
     return dbos_txn_insert(txn, table_id, datums, &row, &node->info);
-}
-
-static void create(struct test_node *node, uint32_t id, const char *name, bool partitioned) {
-    struct dbos_table_def *def = test_node_def(node, id, name, partitioned);
-    begin(node->barrier);
-    cr_assert_eq(dbos_txn_create_table(node->barrier, def, &node->info), DBOS_OK, "%s",
-                 node->info.message);
-    (void)commit_ok(node, node->barrier);
-    dbos_table_def_unref(def);
 }
 
 /* --- a random model -------------------------------------------------------------------------- */
@@ -348,7 +322,7 @@ static void random_transaction(struct world *world) {
     if (end >= 2) {
         uint64_t last = dbos_log_last_position(node->log);
         bool wrote = dbos_txn_has_writes(txn);
-        uint64_t position = commit_ok(node, txn);
+        uint64_t position = test_node_commit(node, txn);
         cr_assert_eq(position, wrote ? last + 1 : 0);
         for (uint32_t i = 0; i < node->partitions; i++) {
             dbos_txn_see(node->barrier, dbos_txn_seen_position(node->txns[i]));
@@ -390,7 +364,7 @@ Test(txn_txn, random_transactions_and_restarts_agree_with_a_copy) {
     struct world *world = calloc(1, sizeof *world);
     dbos_rng_init(&world->rng, 20260101);
     for (uint32_t episode = 0; episode < 12; episode++) {
-        open_ok(&world->node, dir, 1 + episode % 4);
+        test_node_open_ok(&world->node, dir, 1 + episode % 4);
         expect_model(world);
         for (uint32_t i = 0; i < 80; i++) {
             random_transaction(world);
@@ -398,7 +372,7 @@ Test(txn_txn, random_transactions_and_restarts_agree_with_a_copy) {
         expect_hash(&world->node);
         char *text = test_node_text(&world->node);
         test_node_close(&world->node);
-        open_ok(&world->node, dir, 1 + episode % 4);
+        test_node_open_ok(&world->node, dir, 1 + episode % 4);
         char *again = test_node_text(&world->node);
         cr_assert_str_eq(again, text);
         free(text);
@@ -415,9 +389,9 @@ Test(txn_txn, rows_and_definitions_that_are_not_in_hand_are_refused) {
     char dir[64];
     struct test_node node;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 3);
-    create(&node, 100, "parted", true);
-    create(&node, 101, "single", false);
+    test_node_open_ok(&node, dir, 3);
+    test_node_create(&node, 100, "parted", true);
+    test_node_create(&node, 101, "single", false);
     int64_t mine = key_of(&node, 1, 0);
     int64_t other = key_of(&node, 2, 0);
     struct dbos_txn *txn = node.txns[1];
@@ -444,14 +418,14 @@ Test(txn_txn, rows_and_definitions_that_are_not_in_hand_are_refused) {
     datums[0].integer = mine;
     cr_expect_eq(dbos_txn_route(txn, def, &datums[0], &partition, &node.info), DBOS_OK);
     cr_expect_eq(partition, 1);
-    (void)commit_ok(&node, txn);
+    (void)test_node_commit(&node, txn);
     cr_expect_eq(dbos_table_row_count(dbos_store_table(node.store, 100, 1)), 1);
     begin(node.barrier);
     cr_expect(dbos_txn_table(node.barrier, 100, DBOS_PARTITION_ALL) == NULL,
               "a partitioned table is in parts for the barrier, too");
     cr_expect_eq(insert(&node, node.barrier, 100, other, "x", 1), DBOS_OK);
     cr_expect_eq(insert(&node, node.barrier, 101, 1, "x", 1), DBOS_OK);
-    (void)commit_ok(&node, node.barrier);
+    (void)test_node_commit(&node, node.barrier);
     test_node_close(&node);
     test_dir_remove(dir);
 }
@@ -460,19 +434,19 @@ Test(txn_txn, a_read_only_call_writes_nothing_and_an_empty_one_leaves_no_record)
     char dir[64];
     struct test_node node;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "t", true);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "t", true);
     uint64_t last = dbos_log_last_position(node.log);
-    struct dbos_txn_call call = plain;
+    struct dbos_txn_call call = test_call;
     call.read_only = true;
     dbos_txn_begin(node.barrier, &call);
     cr_expect_eq(insert(&node, node.barrier, 100, 1, "x", 1), DBOS_ERR_READ_ONLY);
     cr_expect_eq(dbos_txn_drop_table(node.barrier, 100, &node.info), DBOS_ERR_READ_ONLY);
-    cr_expect_eq(commit_ok(&node, node.barrier), 0);
+    cr_expect_eq(test_node_commit(&node, node.barrier), 0);
     begin(node.txns[0]);
     dbos_txn_statement(node.txns[0], 9, "select 1");
     dbos_txn_note_egress(node.txns[0], 1, 4, 77);
-    cr_expect_eq(commit_ok(&node, node.txns[0]), 0);
+    cr_expect_eq(test_node_commit(&node, node.txns[0]), 0);
     cr_expect_eq(dbos_log_last_position(node.log), last);
     test_node_close(&node);
     test_dir_remove(dir);
@@ -483,8 +457,8 @@ Test(txn_txn, a_write_set_that_no_record_holds_is_refused_and_undone) {
     struct test_node node;
     static char text[4000];
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "t", true);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "t", true);
     memset(text, 'x', sizeof text);
     begin(node.txns[0]);
     enum dbos_err err = DBOS_OK;
@@ -503,9 +477,9 @@ Test(txn_txn, a_write_set_that_no_record_holds_is_refused_and_undone) {
     for (int64_t i = 0; i < 15400; i++) {
         cr_assert_eq(insert(&node, node.txns[0], 100, i, text, sizeof text), DBOS_OK);
     }
-    (void)commit_ok(&node, node.txns[0]);
+    (void)test_node_commit(&node, node.txns[0]);
     test_node_close(&node);
-    open_ok(&node, dir, 1);
+    test_node_open_ok(&node, dir, 1);
     cr_expect_eq(dbos_table_row_count(dbos_store_table(node.store, 100, 0)), 15400);
     test_node_close(&node);
     test_dir_remove(dir);
@@ -574,17 +548,17 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
     struct dbos_row *row = NULL;
     static char large[5000];
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "t", false); /* 1 */
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "t", false); /* 1 */
     struct dbos_datum arguments[2] = {dbos_datum_int(DBOS_TYPE_INT8, 4),
                                       dbos_datum_bytes(DBOS_TYPE_BYTEA, large, sizeof large)};
-    struct dbos_txn_call call = plain;
+    struct dbos_txn_call call = test_call;
     call.arguments = arguments;
     call.argument_count = 2;
     dbos_txn_begin(node.barrier, &call);
     cr_assert_eq(insert(&node, node.barrier, 100, 1, "one", 3), DBOS_OK);
     dbos_txn_note_read(node.barrier, 100, find(&node, 100, 0, 1)); /* its own is read, too */
-    cr_expect_eq(commit_ok(&node, node.barrier), 2);
+    cr_expect_eq(test_node_commit(&node, node.barrier), 2);
     begin(node.barrier);
     read_some(&node, node.barrier);
     fill(datums, 1, "two", 3, 2);
@@ -594,7 +568,7 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
     cr_assert_eq(dbos_txn_delete(node.barrier, 100, row, &node.info), DBOS_OK);
     dbos_txn_statement(node.barrier, 12, "insert");
     cr_assert_eq(insert(&node, node.barrier, 100, 1, "three", 5), DBOS_OK);
-    cr_expect_eq(commit_ok(&node, node.barrier), 3);
+    cr_expect_eq(test_node_commit(&node, node.barrier), 3);
     begin(node.barrier);
     cr_assert_eq(insert(&node, node.barrier, 100, 2, "gone", 4), DBOS_OK);
     read_some(&node, node.barrier);
@@ -605,7 +579,7 @@ Test(txn_txn, records_say_who_read_and_wrote_what_and_aborted_ones_only_what_was
     dbos_txn_forget(node.barrier);
     begin(node.txns[0]);
     read_some(&node, node.txns[0]);
-    cr_expect_eq(commit_ok(&node, node.txns[0]), 5);
+    cr_expect_eq(test_node_commit(&node, node.txns[0]), 5);
     test_node_close(&node);
     char *text = records_text(dir);
     cr_expect_str_eq(text, "1 flags 17 outcome 0 session 5 args 0\n"
@@ -651,16 +625,16 @@ Test(txn_txn, with_reads_off_only_writes_are_recorded_and_the_record_says_so) {
     char dir[64];
     struct test_node node;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "t", false); /* 1 */
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "t", false); /* 1 */
     test_node_reads_off(&node);
     begin(node.barrier);
     cr_assert_eq(insert(&node, node.barrier, 100, 1, "one", 3), DBOS_OK);
     read_some(&node, node.barrier);
-    cr_expect_eq(commit_ok(&node, node.barrier), 2);
+    cr_expect_eq(test_node_commit(&node, node.barrier), 2);
     begin(node.barrier);
     read_some(&node, node.barrier);
-    cr_expect_eq(commit_ok(&node, node.barrier), 0, "nothing to be recorded");
+    cr_expect_eq(test_node_commit(&node, node.barrier), 0, "nothing to be recorded");
     begin(node.barrier);
     read_some(&node, node.barrier);
     cr_expect_eq(dbos_txn_abort(node.barrier, DBOS_ERR_RAISED), 0);
@@ -690,8 +664,8 @@ Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     size_t cursor = 0;
     size_t bytes = 0;
     test_dir_make(dir, sizeof dir);
-    open_ok(&node, dir, 1);
-    create(&node, 100, "t", true);
+    test_node_open_ok(&node, dir, 1);
+    test_node_create(&node, 100, "t", true);
     begin(node.txns[0]);
     int64_t now = dbos_txn_now_us(node.txns[0]);
     uint64_t first = dbos_txn_random(node.txns[0]);
@@ -699,7 +673,7 @@ Test(txn_txn, random_numbers_and_time_are_fixed_by_what_the_record_holds) {
     dbos_record_scratch_init(&scratch, &node.alloc);
     cr_assert_eq(insert(&node, node.txns[0], 100, 1, "x", 1), DBOS_OK);
     cr_expect_eq(dbos_txn_now_us(node.txns[0]), now);
-    uint64_t position = commit_ok(&node, node.txns[0]);
+    uint64_t position = test_node_commit(&node, node.txns[0]);
     dbos_log_wait(node.log, position);
     cr_assert_eq(dbos_log_reader_open(&node.alloc, node.env, dir, 1, 0, &reader, &node.info),
                  DBOS_OK);
@@ -774,15 +748,15 @@ Test(txn_txn, every_failed_take_aborts_without_a_trace) {
             char sub[96];
             struct test_node node;
             (void)snprintf(sub, sizeof sub, "%s/%d-%ld", dir, which, n);
-            open_ok(&node, sub, 2);
-            create(&node, 100, "t", true);
-            create(&node, 101, "u", true);
+            test_node_open_ok(&node, sub, 2);
+            test_node_create(&node, 100, "t", true);
+            test_node_create(&node, 101, "u", true);
             begin(node.barrier);
             for (int64_t key = 1; key < 4; key++) {
                 cr_assert_eq(insert(&node, node.barrier, 100, key, "start", 5), DBOS_OK);
                 cr_assert_eq(insert(&node, node.barrier, 101, key, "start", 5), DBOS_OK);
             }
-            (void)commit_ok(&node, node.barrier);
+            (void)test_node_commit(&node, node.barrier);
             struct dbos_table_def *fresh = test_node_def(&node, 102, "v", true);
             struct dbos_table_def *redefined =
                 with_index(&node, dbos_table_def_of(dbos_store_table(node.store, 100, 0)));

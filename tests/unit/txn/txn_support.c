@@ -1,5 +1,6 @@
 #include "tests/unit/txn/txn_support.h"
 
+#include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -334,4 +335,32 @@ char *test_node_text(struct test_node *node) {
     }
     free(lines.items);
     return text;
+}
+
+/* --- transactions ---------------------------------------------------------------------------- */
+
+const struct dbos_session_info test_ada = {
+    .id = 5, .user = "ada", .role = "reader", .address = "127.0.0.1:9", .application = "psql"};
+const struct dbos_txn_call test_call = {.session = &test_ada, .request = 1};
+
+void test_node_open_ok(struct test_node *node, const char *dir, uint32_t partitions) {
+    enum dbos_err err = test_node_open(node, dir, partitions);
+    cr_assert_eq(err, DBOS_OK, "%s: %s (%s)", dbos_err_name(err), node->info.message,
+                 node->info.detail);
+}
+
+uint64_t test_node_commit(struct test_node *node, struct dbos_txn *txn) {
+    uint64_t position = 0;
+    enum dbos_err err = dbos_txn_commit(txn, &position, &node->info);
+    cr_assert_eq(err, DBOS_OK, "%s", node->info.message);
+    return position;
+}
+
+void test_node_create(struct test_node *node, uint32_t id, const char *name, bool partitioned) {
+    struct dbos_table_def *def = test_node_def(node, id, name, partitioned);
+    dbos_txn_begin(node->barrier, &test_call);
+    cr_assert_eq(dbos_txn_create_table(node->barrier, def, &node->info), DBOS_OK, "%s",
+                 node->info.message);
+    (void)test_node_commit(node, node->barrier);
+    dbos_table_def_unref(def);
 }

@@ -64,6 +64,8 @@ extern int64_t test_node_recovery_fails; /* which take of memory fails in recove
 enum dbos_err test_node_open(struct test_node *node, const char *dir, uint32_t partitions);
 enum dbos_err test_node_open_env(struct test_node *node, const char *dir, uint32_t partitions,
                                  struct dbos_env *env);
+/* Of DBOS_OK, or the test fails. */
+void test_node_open_ok(struct test_node *node, const char *dir, uint32_t partitions);
 /* The barrier's transactions record no reads from now on. */
 void test_node_reads_off(struct test_node *node);
 void test_node_close(struct test_node *node);
@@ -71,6 +73,15 @@ void test_node_close(struct test_node *node);
 /* create table <name> (k bigint primary key, v text, n int) partition by hash (k), or not. */
 struct dbos_table_def *test_node_def(struct test_node *node, uint32_t id, const char *name,
                                      bool partitioned);
+/* … in a transaction of the barrier. */
+void test_node_create(struct test_node *node, uint32_t id, const char *name, bool partitioned);
+
+/* Who calls, and what: what a transaction begins with where nothing else matters. */
+extern const struct dbos_session_info test_ada;
+extern const struct dbos_txn_call test_call;
+/* The position; the test fails where it does not commit. */
+uint64_t test_node_commit(struct test_node *node, struct dbos_txn *txn);
+
 /* Everything in the store, as sorted text: tables, rows with block, position and payload. malloc.
  */
 char *test_node_text(struct test_node *node);
