@@ -80,6 +80,7 @@
     X(UNDEFINED_FILE, 95, "58P01", "file cannot be read")                                          \
     /* Never sent: the caller plans again. */                                                      \
     X(STALE_PLAN, 96, "0A000", "plan was made for an older catalogue")                             \
+    X(QUARANTINED, 97, "55000", "procedure has ended the node")                                    \
     X(TASK_DEADLINE, 100, "57014", "task missed its deadline")                                     \
     X(TASK_FAILED, 101, "58000", "task failed in the worker")                                      \
     X(ARCHIVE, 102, "58000", "archive is not available")                                           \

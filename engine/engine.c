@@ -157,7 +157,8 @@ static enum dbos_err open_parts(struct dbos_engine *engine, struct dbos_errinfo 
     /* Microseconds: more than one session per microsecond, for the life of a process, does not
      * happen, so the numbers of two lives do not meet. */
     atomic_store(&engine->next_session, (uint64_t)dbos_clock_next_us(&engine->clock));
-    if (dbos_procs_open(&engine->procs_alloc, engine->env, &engine->procs) != DBOS_OK) {
+    if (dbos_procs_open(&engine->procs_alloc, engine->env, engine->data_dir, &engine->procs) !=
+        DBOS_OK) {
         return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the procedures");
     }
     err = dbos_procs_load_all(engine->procs, engine->store, info);
@@ -284,6 +285,9 @@ enum dbos_err dbos_engine_start(struct dbos_engine *engine, void (*on_durable)(v
         err = dbos_log_start(engine->log, watermark_moved, engine, info);
         engine->log_started = err == DBOS_OK;
     }
+    if (err == DBOS_OK) {
+        err = dbos_watchdog_start(&engine->watchdog, engine->env, info);
+    }
     for (uint32_t i = 0; err == DBOS_OK && i < engine->partition_count; i++) {
         err = dbos_partition_start(&engine->partitions[i], info);
     }
@@ -321,6 +325,7 @@ void dbos_engine_stop(struct dbos_engine *engine) {
     for (uint32_t i = 0; i < engine->partition_count; i++) {
         dbos_partition_stop(&engine->partitions[i]);
     }
+    dbos_watchdog_stop(&engine->watchdog);
     if (engine->log_started) {
         wait_for_log(engine);
     }

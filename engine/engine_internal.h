@@ -20,6 +20,7 @@
 #include "engine/session_list.h"
 #include "engine/snapshots.h"
 #include "engine/views.h"
+#include "engine/watchdog.h"
 
 struct dbos_dispatcher;
 struct dbos_archive_service;
@@ -86,6 +87,7 @@ struct dbos_engine {
     struct dbos_recovery recovery;     /* what start-up found */
     struct dbos_snapshot_facts loaded; /* … and where it began; position 0 = with the log */
     struct dbos_snapshots *snapshots;
+    struct dbos_watchdog watchdog;
     uint64_t recovered_bytes;  /* of its records */
     struct dbos_views views;   /* who makes the rows of system views: this engine */
     struct dbos_meter *meters; /* of each partition, and behind them the barrier's */

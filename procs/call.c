@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "procs/deaths.h"
+#include "procs/guard.h"
+
 /* -- results of statements ------------------------------------------------------------------------
  */
 
@@ -163,7 +166,13 @@ static void run_statements(struct dbos_call *call) {
 }
 
 static void run_code(struct dbos_call *call) {
-    int outcome = call->procedure->code->run(call);
+    struct dbos_errinfo info;
+    int outcome = DBOS_DONE;
+    enum dbos_err err = dbos_guard_run(call, &outcome, &info);
+    if (call->err == DBOS_OK && err != DBOS_OK) {
+        *call->info = info;
+        call->err = err;
+    }
     if (call->err == DBOS_OK && outcome != DBOS_DONE) {
         call->err = dbos_fail(call->info, DBOS_ERR_RAISED, "procedure \"%s\" returned %d",
                               call->procedure->info->name, outcome);
@@ -242,6 +251,15 @@ static void expect_rows(const struct dbos_call *call) {
     }
 }
 
+static enum dbos_err refuse(const struct dbos_procedure_handle *procedure,
+                            struct dbos_errinfo *info) {
+    (void)dbos_fail(info, DBOS_ERR_QUARANTINED,
+                    "procedure \"%s\" version %u is not run: it has ended the node %u times",
+                    procedure->info->name, procedure->info->version, procedure->deaths);
+    dbos_err_hint(info, "CREATE OR REPLACE it: the next version is run again.");
+    return DBOS_ERR_QUARANTINED;
+}
+
 enum dbos_err dbos_procedure_call(struct dbos_procedure_handle *procedure,
                                   const struct dbos_run *run, const struct dbos_datum *arguments,
                                   uint32_t count, const struct dbos_task_result *task_result,
@@ -269,6 +287,9 @@ enum dbos_err dbos_procedure_call(struct dbos_procedure_handle *procedure,
         return dbos_fail(info, DBOS_ERR_UNDEFINED_FUNCTION,
                          "version %u of procedure \"%s\" does not fit the tables any more",
                          procedure->info->version, procedure->info->name);
+    }
+    if (procedure->deaths >= DBOS_DEATHS_MAX) {
+        return refuse(procedure, info);
     }
     expect_rows(&call);
     err = open_call(&call);

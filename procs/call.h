@@ -47,6 +47,8 @@ struct dbos_call {
     struct dbos_call_hold *holds;
     struct dbos_value value; /* dbos_return_…() */
     const struct dbos_task_result *task_result;
+    uintptr_t stack_floor;  /* below, the SDK does nothing any more: it needs room itself */
+    size_t allocated_bytes; /* dbos_alloc() */
     enum dbos_err err;
     struct dbos_errinfo *info; /* never NULL */
 };

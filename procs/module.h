@@ -39,6 +39,12 @@ struct dbos_module;
 enum dbos_err dbos_module_open(struct dbos_alloc *alloc, const void *data, size_t size_bytes,
                                struct dbos_module **out, struct dbos_errinfo *info) DBOS_MUST_USE;
 void dbos_module_close(struct dbos_module *module); /* NULL is allowed */
+/* Where its instructions lie, until close. */
+struct dbos_module_text {
+    uintptr_t low;
+    uintptr_t high;
+};
+struct dbos_module_text dbos_module_text(const struct dbos_module *module);
 /* The procedure that DBOS_PROCEDURE(<name>, …) declared, checked; borrowed until close.
  * Errors: MODULE (no such procedure, another SDK version, nothing to run). */
 struct dbos_procedure;

@@ -1,5 +1,6 @@
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,7 @@ enum { STATEMENTS_MAX = 256 };
 struct dbos_module {
     struct dbos_alloc *alloc;
     void *handle;
+    struct dbos_module_text text;
     int file; /* stays open: the dynamic linker knows a library by its path, and the path has its
                  number */
 };
@@ -44,6 +46,42 @@ static bool write_all(int file, const uint8_t *data, size_t size_bytes) {
     return true;
 }
 
+struct text_search {
+    uintptr_t base; /* of the module */
+    struct dbos_module_text *text;
+};
+
+static int note_text(struct dl_phdr_info *object, size_t size_bytes, void *arg) {
+    struct text_search *search = arg;
+    (void)size_bytes;
+    if (object->dlpi_addr != search->base) {
+        return 0;
+    }
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[i];
+        if (segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0) {
+            uintptr_t low = object->dlpi_addr + segment->p_vaddr;
+            uintptr_t high = low + segment->p_memsz;
+            bool is_first = search->text->high == 0;
+            search->text->low = is_first || low < search->text->low ? low : search->text->low;
+            search->text->high = high > search->text->high ? high : search->text->high;
+        }
+    }
+    return 1;
+}
+
+static void find_text(struct dbos_module *module) {
+    struct link_map *map = NULL;
+    if (dlinfo(module->handle, RTLD_DI_LINKMAP, &map) == 0) {
+        struct text_search search = {.base = map->l_addr, .text = &module->text};
+        (void)dl_iterate_phdr(note_text, &search);
+    }
+}
+
+struct dbos_module_text dbos_module_text(const struct dbos_module *module) {
+    return module->text;
+}
+
 enum dbos_err dbos_module_open(struct dbos_alloc *alloc, const void *data, size_t size_bytes,
                                struct dbos_module **out, struct dbos_errinfo *info) {
     *out = NULL;
@@ -69,6 +107,7 @@ enum dbos_err dbos_module_open(struct dbos_alloc *alloc, const void *data, size_
         dbos_module_close(module);
         return DBOS_ERR_MODULE;
     }
+    find_text(module);
     *out = module;
     return DBOS_OK;
 }

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "procs/procedure_internal.h"
+#include "procs/deaths.h"
 
 /* -- open and close -------------------------------------------------------------------------------
  */
@@ -25,7 +25,7 @@ static void find_module_dir(struct dbos_procs *procs) {
     }
 }
 
-enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env,
+enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env, const char *data_dir,
                               struct dbos_procs **out) {
     *out = NULL;
     struct dbos_procs *procs = dbos_take_zero(alloc, sizeof *procs);
@@ -34,6 +34,11 @@ enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env,
     }
     procs->alloc = alloc;
     procs->env = env;
+    if (data_dir != NULL) {
+        (void)snprintf(procs->data_dir, sizeof procs->data_dir, "%s", data_dir);
+        (void)snprintf(procs->crash_path, sizeof procs->crash_path, "%s/" DBOS_DEATHS_FILE,
+                       procs->data_dir);
+    }
     find_module_dir(procs);
     if (dbos_builtins_add(procs) != DBOS_OK) {
         dbos_procs_close(procs);
@@ -192,6 +197,7 @@ enum dbos_err dbos_procs_add(struct dbos_procs *procs, struct dbos_catalog *cata
     enum dbos_err err = DBOS_OK;
     if (module != NULL) {
         handle->uses_tasks = module->facts.uses_tasks;
+        handle->text = dbos_module_text(module->module);
         err = dbos_module_procedure(module->module, info->symbol, &handle->code, info_out);
     }
     struct dbos_plan_set *set = NULL;
@@ -244,7 +250,7 @@ enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *s
                              procedure->name, procedure->version, why.message);
         }
     }
-    return DBOS_OK;
+    return dbos_deaths_read(procs, info);
 }
 
 /* -- the barrier transaction ----------------------------------------------------------------------

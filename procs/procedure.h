@@ -16,13 +16,14 @@
 struct dbos_procs;
 struct dbos_procedure_handle; /* one version of one procedure, loaded */
 
-enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env,
+/* `data_dir`: where is kept what crashed (procs/deaths.h); NULL = nowhere. */
+enum dbos_err dbos_procs_open(struct dbos_alloc *alloc, struct dbos_env *env, const char *data_dir,
                               struct dbos_procs **out) DBOS_MUST_USE;
 void dbos_procs_close(struct dbos_procs *procs);
 
 /* After recovery, and once for an empty database: load every procedure of the catalogue from the
  * store's tables. The store is borrowed until close.
- * Errors: MODULE (it no longer loads: the message says which and why). */
+ * Errors: MODULE (it no longer loads: the message says which and why), IO, NOMEM. */
 enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *store,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 
@@ -84,8 +85,8 @@ struct dbos_task_result {
     uint32_t exec_us;
 };
 /* Call it in run->txn; arguments have the declared types. *out_value is in the transaction's arena.
- * `task_result` may be NULL. Errors: RAISED with the procedure's message, or what a statement said.
- */
+ * `task_result` may be NULL. Errors: RAISED with the procedure's message, what a statement said,
+ * what its guard said (procs/guard.h), QUARANTINED (it has ended the node twice). */
 enum dbos_err dbos_procedure_call(struct dbos_procedure_handle *procedure,
                                   const struct dbos_run *run, const struct dbos_datum *arguments,
                                   uint32_t count, const struct dbos_task_result *task_result,

@@ -42,6 +42,8 @@ struct dbos_procedure_handle {
     struct dbos_procedure_info *info;
     const struct dbos_procedure *code; /* LANGUAGE c; borrowed from its module */
     dbos_builtin_function *builtin;    /* or NULL */
+    struct dbos_module_text text;      /* of its module */
+    uint32_t deaths;                   /* how often it has ended the process (procs/deaths.h) */
     bool uses_tasks;
     bool pending; /* made by the barrier transaction that is running */
     bool dead;    /* made by one that aborted */
@@ -69,6 +71,8 @@ struct dbos_procs {
     struct dbos_env *env;
     struct dbos_store *store; /* of dbos_procs_load_all() */
     char module_dir[512];     /* <program>/../lib/dbos */
+    char data_dir[400];       /* "" = none */
+    char crash_path[416];     /* procs/deaths.h; "" = none is kept */
     struct dbos_loaded_module *modules;
     struct dbos_procedure_handle *all;
     struct dbos_procedure_handle *builtins; /* in a list of their own: any thread walks it */

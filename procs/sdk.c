@@ -3,14 +3,21 @@
 #include <string.h>
 
 #include "procs/call.h"
+#include "procs/guard.h"
 #include "procs/outbox.h"
 
-enum { TASK_CONTEXT_MAX = 65536 };
-
-/* The first error of a call sticks. */
-static bool failed(const struct dbos_call *call) { return call->err != DBOS_OK; }
+enum { TASK_CONTEXT_MAX = 65536, ALLOC_BYTES_MAX = 256 * 1048576 };
 
 #define FAIL(call, code, ...) ((call)->err = dbos_fail((call)->info, (code), __VA_ARGS__))
+
+/* The first error of a call sticks. Asked at the begin of each function, where the engine holds
+ * nothing: so deep in the stack that it would come to its end in here, the procedure ends. */
+static bool failed(const struct dbos_call *call) {
+    if ((uintptr_t)__builtin_frame_address(0) < call->stack_floor) {
+        dbos_guard_end_of_stack();
+    }
+    return call->err != DBOS_OK;
+}
 
 /* -- arguments ------------------------------------------------------------------------------------
  */
@@ -258,10 +265,20 @@ const char *dbos_user(struct dbos_call *call) {
 }
 
 void *dbos_alloc(struct dbos_call *call, size_t size) {
-    void *memory = failed(call) ? NULL : dbos_arena_take(call->arena, size);
-    if (memory == NULL && !failed(call)) {
+    if (failed(call)) {
+        return NULL;
+    }
+    if (size > ALLOC_BYTES_MAX - call->allocated_bytes) {
+        FAIL(call, DBOS_ERR_NOMEM, "procedure \"%s\" asks for more than 256 MB of memory",
+             call->procedure->info->name);
+        return NULL;
+    }
+    void *memory = dbos_arena_take(call->arena, size);
+    if (memory == NULL) {
         FAIL(call, DBOS_ERR_NOMEM, "out of memory in procedure \"%s\"",
              call->procedure->info->name);
+    } else {
+        call->allocated_bytes += size;
     }
     return memory;
 }

@@ -35,7 +35,7 @@ void node_open(struct node *node) {
     cr_assert_eq(dbos_objects_open(&node->alloc, 42, &node->objects), DBOS_OK);
     cr_assert_eq(dbos_store_open(&node->alloc, node->objects, NODE_PARTITIONS, &node->store),
                  DBOS_OK);
-    cr_assert_eq(dbos_procs_open(&node->alloc, dbos_env_posix(), &node->procs), DBOS_OK);
+    cr_assert_eq(dbos_procs_open(&node->alloc, dbos_env_posix(), NULL, &node->procs), DBOS_OK);
     cr_assert_eq(dbos_procs_load_all(node->procs, node->store, &node->info), DBOS_OK);
     node->barrier = open_txn(node, DBOS_PARTITION_ALL);
     for (uint32_t p = 0; p < NODE_PARTITIONS; p++) {
@@ -58,7 +58,7 @@ void node_close(struct node *node) {
 
 enum dbos_err node_reload_procedures(struct node *node) {
     dbos_procs_close(node->procs);
-    cr_assert_eq(dbos_procs_open(&node->alloc, dbos_env_posix(), &node->procs), DBOS_OK);
+    cr_assert_eq(dbos_procs_open(&node->alloc, dbos_env_posix(), NULL, &node->procs), DBOS_OK);
     return dbos_procs_load_all(node->procs, node->store, &node->info);
 }
 
