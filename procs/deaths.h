@@ -1,13 +1,13 @@
 /* Which procedures have ended the process, and how often: a file that outlives it.
  *
  * A procedure that crashes takes the node with it: what it may have written elsewhere is not known.
- * Nothing of it is in the log, so nothing runs it again by itself; but its callers will. The
- * second time that a node starts after the same version, that version is not run any more.
+ * Nothing of it is in the log, so nothing runs it again by itself; but its callers will. The second
+ * time that a node starts after the same version, that version is not run any more.
  *
  *   <data directory>/crashed    a line for each death: "<id> <version> <signal> <name>\n"
  *
- * Thread: note by a signal handler (it calls nothing but what may be called there), read by the owner
- * before anything runs. Memory: none. */
+ * Thread: note by a signal handler (it calls nothing but what may be called there), read by the
+ * owner before anything runs. Memory: none. */
 #ifndef DBOS_PROCS_DEATHS_H
 #define DBOS_PROCS_DEATHS_H
 

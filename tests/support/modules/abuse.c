@@ -1,4 +1,5 @@
-/* Procedures that do what none should: each must cost its caller an error, and nobody else anything. */
+/* Procedures that do what none should: each must cost its caller an error, and nobody else
+ * anything. */
 #include <dbos/procedure.h>
 #include <math.h>
 #include <stdlib.h>
