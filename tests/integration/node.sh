@@ -39,6 +39,7 @@ skip() {
 }
 
 node_start() {
+    : >"$dir/ready" # what the node before said is not read again
     "$bin/dbosd" --data-dir "$dir/node" --port 0 "$@" >"$dir/ready" 2>>"$dir/log" &
     pid=$!
     port=
