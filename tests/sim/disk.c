@@ -1,0 +1,508 @@
+#include "tests/sim/disk.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SECTOR = 512, FILES_MAX = 4096, OPEN_MAX = 1024, PATH_BYTES = 128 };
+
+const char *const sim_fault_names[SIM_FAULTS] = {
+    [SIM_TORN_WRITE] = "torn write",       [SIM_LOST_WRITE] = "lost write",
+    [SIM_LOST_NAME] = "lost name",         [SIM_WRITE_FAILS] = "write fails",
+    [SIM_SYNC_FAILS] = "sync fails",       [SIM_READ_FAILS] = "read fails",
+    [SIM_DISK_FULL] = "disk full",         [SIM_SLOW] = "slow operation",
+    [SIM_CRASH_AT_OPERATION] = "crash at an operation",
+    [SIM_CRASH_AT_SWITCH] = "crash at a switch",
+};
+
+/* A sector as it was before a write that is not synced. */
+struct old_sector {
+    struct old_sector *older;
+    uint64_t write; /* which write: its sectors share a fate or not */
+    uint64_t offset;
+    uint8_t bytes[SECTOR];
+};
+
+struct content {
+    uint8_t *bytes;
+    uint64_t size;
+    uint64_t capacity;
+    uint64_t synced_size;
+    struct old_sector *newest;
+};
+
+/* A name of a file (or of a directory: content NULL), now and when its directory was synced. */
+struct name {
+    char path[PATH_BYTES];
+    struct content *now; /* NULL: there is none */
+    bool is_directory;
+    bool is_directory_synced;
+};
+
+/* A change of a name that its directory's next sync makes last. */
+struct name_change {
+    struct name_change *older;
+    struct name *name;
+    struct content *before;
+    bool was_directory;
+};
+
+static struct {
+    struct name names[FILES_MAX];
+    uint32_t name_count;
+    struct name_change *newest_change;
+    struct content *open[OPEN_MAX];
+    struct sim_disk_mood mood;
+    uint64_t operations;
+    uint64_t crash_at;
+    uint64_t writes;
+    uint64_t bytes;
+    uint64_t fired[SIM_FAULTS];
+} disk;
+
+uint64_t sim_disk_operations(void) { return disk.operations; }
+uint64_t sim_disk_bytes(void) { return disk.bytes; }
+const uint64_t *sim_disk_fired(void) { return disk.fired; }
+void sim_note_fault(enum sim_fault fault) { disk.fired[fault]++; }
+
+void sim_disk_set(const struct sim_disk_mood *mood) {
+    disk.mood = *mood;
+    disk.crash_at = mood->crash_at == 0 ? 0 : disk.operations + mood->crash_at;
+}
+
+/* --- each operation -------------------------------------------------------------------------- */
+
+/* Somebody else may go on, it may take its time, and it may be the last one. */
+static void operate(uint64_t what) {
+    sim_trace(what);
+    if (sim_dice(1000) < disk.mood.slow_per_mille) {
+        disk.fired[SIM_SLOW]++;
+        sim_sleep(1000000 + sim_dice(100000000));
+    } else {
+        sim_point();
+    }
+    disk.operations++;
+    if (disk.crash_at != 0 && disk.operations >= disk.crash_at) {
+        disk.fired[SIM_CRASH_AT_OPERATION]++;
+        sim_crash();
+    }
+}
+
+static bool fails(enum sim_fault fault) {
+    bool does = sim_dice(1000000) < disk.mood.fail_per_million;
+    disk.fired[fault] += does;
+    return does;
+}
+
+static enum dbos_err failed(struct dbos_errinfo *info, const char *operation) {
+    return dbos_fail(info, DBOS_ERR_IO, "%s: simulated input/output error", operation);
+}
+
+/* --- names ----------------------------------------------------------------------------------- */
+
+static struct name *find_name(const char *path) {
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        if (strcmp(disk.names[i].path, path) == 0) {
+            return &disk.names[i];
+        }
+    }
+    return NULL;
+}
+
+static struct name *take_name(const char *path) {
+    struct name *name = find_name(path);
+    if (name == NULL) {
+        DBOS_CHECK(disk.name_count < FILES_MAX && strlen(path) < PATH_BYTES);
+        name = &disk.names[disk.name_count++];
+        (void)snprintf(name->path, sizeof name->path, "%s", path);
+    }
+    return name;
+}
+
+static void change_name(struct name *name, struct content *content, bool is_directory) {
+    struct name_change *change = calloc(1, sizeof *change);
+    DBOS_CHECK(change != NULL);
+    *change = (struct name_change){.older = disk.newest_change,
+                                   .name = name,
+                                   .before = name->now,
+                                   .was_directory = name->is_directory};
+    disk.newest_change = change;
+    name->now = content;
+    name->is_directory = is_directory;
+}
+
+/* Is it a name of this directory itself? */
+static bool is_in(const char *path, const char *directory) {
+    size_t length = strlen(directory);
+    return strncmp(path, directory, length) == 0 && path[length] == '/' &&
+           strchr(path + length + 1, '/') == NULL;
+}
+
+/* --- crashes --------------------------------------------------------------------------------- */
+
+static void put_back(struct content *content, const struct old_sector *sector) {
+    uint64_t end = sector->offset + SECTOR;
+    if (end > content->size) {
+        end = content->size;
+    }
+    if (sector->offset < end) {
+        memcpy(content->bytes + sector->offset, sector->bytes, end - sector->offset);
+    }
+}
+
+/* Newest first. A whole write is lost, kept, or torn. */
+static void lose_sectors(struct content *content) {
+    uint64_t write = 0;
+    uint32_t fate = 0;
+    bool was_kept = false;
+    bool was_lost = false;
+    while (content->newest != NULL) {
+        struct old_sector *sector = content->newest;
+        if (sector->write != write) {
+            write = sector->write;
+            fate = (uint32_t)sim_dice(3);
+            was_kept = false;
+            was_lost = false;
+            disk.fired[SIM_LOST_WRITE] += fate == 0;
+        }
+        bool is_lost = fate == 0 || (fate == 1 && sim_dice(2) == 0);
+        if (is_lost) {
+            put_back(content, sector);
+        }
+        disk.fired[SIM_TORN_WRITE] += (is_lost && was_kept && !was_lost);
+        was_kept |= !is_lost;
+        was_lost |= is_lost;
+        content->newest = sector->older;
+        free(sector);
+    }
+    if (content->size > content->synced_size && sim_dice(2) == 0) {
+        uint64_t grown = content->size - content->synced_size;
+        content->size = content->synced_size + sim_dice(grown);
+    }
+    content->synced_size = content->size;
+}
+
+static void keep_sectors(struct content *content) {
+    while (content->newest != NULL) {
+        struct old_sector *sector = content->newest;
+        content->newest = sector->older;
+        free(sector);
+    }
+    content->synced_size = content->size;
+}
+
+/* The changes of names since some moment, newest first; as a journal does. */
+static void lose_names(void) {
+    uint32_t count = 0;
+    for (struct name_change *change = disk.newest_change; change != NULL; change = change->older) {
+        count++;
+    }
+    uint64_t lost = sim_dice(count + 1);
+    while (disk.newest_change != NULL) {
+        struct name_change *change = disk.newest_change;
+        if (lost > 0) {
+            change->name->now = change->before;
+            change->name->is_directory = change->was_directory;
+            disk.fired[SIM_LOST_NAME]++;
+            lost--;
+        }
+        disk.newest_change = change->older;
+        free(change);
+    }
+}
+
+static void sum_bytes(void) {
+    disk.bytes = 0;
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        disk.bytes += disk.names[i].now == NULL ? 0 : disk.names[i].now->size;
+    }
+}
+
+void sim_disk_crash(bool lose_unsynced) {
+    if (lose_unsynced) {
+        lose_names();
+    }
+    for (uint32_t i = 0; lose_unsynced && i < disk.name_count; i++) {
+        if (disk.names[i].now != NULL) {
+            lose_sectors(disk.names[i].now);
+        }
+    }
+    memset(disk.open, 0, sizeof disk.open);
+    sum_bytes();
+}
+
+/* --- files ----------------------------------------------------------------------------------- */
+
+static enum dbos_err file_open(struct dbos_env *env, const char *path, enum dbos_open_mode mode,
+                               int *out, struct dbos_errinfo *info) {
+    (void)env;
+    *out = -1;
+    operate('o');
+    struct name *name = find_name(path);
+    bool is_there = name != NULL && name->now != NULL;
+    if (!is_there && (mode == DBOS_OPEN_READ || mode == DBOS_OPEN_WRITE)) {
+        return dbos_fail(info, DBOS_ERR_IO, "open %s: no such file", path);
+    }
+    if (is_there && mode == DBOS_OPEN_CREATE_NEW) {
+        return dbos_fail(info, DBOS_ERR_IO, "open %s: it is there", path);
+    }
+    if (!is_there) {
+        struct content *content = calloc(1, sizeof *content);
+        DBOS_CHECK(content != NULL);
+        name = take_name(path);
+        change_name(name, content, false);
+    }
+    int file = 0;
+    while (disk.open[file] != NULL) {
+        file++;
+        DBOS_CHECK(file < OPEN_MAX);
+    }
+    disk.open[file] = name->now;
+    *out = file;
+    return DBOS_OK;
+}
+
+static void file_close(struct dbos_env *env, int file) {
+    (void)env;
+    DBOS_CHECK(disk.open[file] != NULL);
+    disk.open[file] = NULL;
+}
+
+static enum dbos_err file_read(struct dbos_env *env, int file, uint64_t offset, void *data,
+                               size_t size_bytes, size_t *out_bytes, struct dbos_errinfo *info) {
+    (void)env;
+    *out_bytes = 0;
+    operate('r');
+    const struct content *content = disk.open[file];
+    if (fails(SIM_READ_FAILS)) {
+        return failed(info, "read");
+    }
+    if (offset < content->size) {
+        uint64_t left = content->size - offset;
+        *out_bytes = left < size_bytes ? (size_t)left : size_bytes;
+        memcpy(data, content->bytes + offset, *out_bytes);
+    }
+    return DBOS_OK;
+}
+
+static void grow(struct content *content, uint64_t size) {
+    if (size > content->capacity) {
+        uint64_t capacity = size * 3 / 2 + 65536;
+        content->bytes = realloc(content->bytes, capacity);
+        DBOS_CHECK(content->bytes != NULL);
+        content->capacity = capacity;
+    }
+    if (size > content->size) {
+        memset(content->bytes + content->size, 0, size - content->size);
+        disk.bytes += size - content->size;
+        content->size = size;
+    }
+}
+
+static void keep_old(struct content *content, uint64_t offset, uint64_t end) {
+    disk.writes++;
+    for (uint64_t at = offset / SECTOR * SECTOR; at < end; at += SECTOR) {
+        struct old_sector *sector = calloc(1, sizeof *sector);
+        DBOS_CHECK(sector != NULL);
+        sector->older = content->newest;
+        sector->write = disk.writes;
+        sector->offset = at;
+        uint64_t left = at < content->size ? content->size - at : 0;
+        memcpy(sector->bytes, content->bytes + at, left < SECTOR ? left : SECTOR);
+        content->newest = sector;
+    }
+}
+
+static enum dbos_err file_write(struct dbos_env *env, int file, uint64_t offset, const void *data,
+                                size_t size_bytes, struct dbos_errinfo *info) {
+    (void)env;
+    operate('w' + (offset << 8) + ((uint64_t)size_bytes << 40));
+    struct content *content = disk.open[file];
+    uint64_t end = offset + size_bytes;
+    uint64_t grown = end > content->size ? end - content->size : 0;
+    if (disk.mood.room_bytes != 0 && grown != 0 && disk.bytes + grown > disk.mood.room_bytes) {
+        disk.fired[SIM_DISK_FULL]++;
+        return dbos_fail(info, DBOS_ERR_DISK_FULL, "write: simulated full disk");
+    }
+    if (fails(SIM_WRITE_FAILS)) {
+        return failed(info, "write");
+    }
+    uint64_t size = content->size;
+    grow(content, end);
+    content->size = size; /* the old sectors are those of the old file */
+    keep_old(content, offset, end);
+    content->size = end > size ? end : size;
+    memcpy(content->bytes + offset, data, size_bytes);
+    return DBOS_OK;
+}
+
+static enum dbos_err file_sync(struct dbos_env *env, int file, struct dbos_errinfo *info) {
+    (void)env;
+    operate('s');
+    if (fails(SIM_SYNC_FAILS)) {
+        lose_sectors(disk.open[file]); /* and the next sync would say that all is well */
+        return failed(info, "fsync");
+    }
+    keep_sectors(disk.open[file]);
+    operate('S'); /* it is on the disk, and nobody knows yet */
+    return DBOS_OK;
+}
+
+static enum dbos_err file_size(struct dbos_env *env, int file, uint64_t *out_bytes,
+                               struct dbos_errinfo *info) {
+    (void)env;
+    (void)info;
+    *out_bytes = disk.open[file]->size;
+    return DBOS_OK;
+}
+
+static enum dbos_err file_truncate(struct dbos_env *env, int file, uint64_t size_bytes,
+                                   struct dbos_errinfo *info) {
+    (void)env;
+    operate('t');
+    struct content *content = disk.open[file];
+    if (fails(SIM_WRITE_FAILS)) {
+        return failed(info, "truncate");
+    }
+    if (size_bytes < content->size) {
+        keep_old(content, size_bytes, content->size);
+        disk.bytes -= content->size - size_bytes;
+        content->size = size_bytes;
+    } else {
+        grow(content, size_bytes);
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err file_lock(struct dbos_env *env, int file, struct dbos_errinfo *info) {
+    (void)env;
+    (void)file;
+    (void)info;
+    return DBOS_OK;
+}
+
+/* --- names, as the engine asks for them ------------------------------------------------------ */
+
+static enum dbos_err path_rename(struct dbos_env *env, const char *from, const char *to,
+                                 struct dbos_errinfo *info) {
+    (void)env;
+    operate('n');
+    struct name *source = find_name(from);
+    if (source == NULL || source->now == NULL) {
+        return dbos_fail(info, DBOS_ERR_IO, "rename %s: no such file", from);
+    }
+    if (fails(SIM_WRITE_FAILS)) {
+        return failed(info, "rename");
+    }
+    change_name(take_name(to), source->now, false);
+    change_name(find_name(from), NULL, false);
+    sum_bytes();
+    return DBOS_OK;
+}
+
+static enum dbos_err path_remove(struct dbos_env *env, const char *path,
+                                 struct dbos_errinfo *info) {
+    (void)env;
+    operate('d');
+    struct name *name = find_name(path);
+    if (name == NULL || name->now == NULL) {
+        return dbos_fail(info, DBOS_ERR_IO, "remove %s: no such file", path);
+    }
+    change_name(name, NULL, false);
+    sum_bytes();
+    return DBOS_OK;
+}
+
+static enum dbos_err dir_make(struct dbos_env *env, const char *path, struct dbos_errinfo *info) {
+    (void)env;
+    (void)info;
+    operate('m');
+    struct name *name = take_name(path);
+    if (!name->is_directory) {
+        change_name(name, NULL, true);
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err dir_sync(struct dbos_env *env, const char *path, struct dbos_errinfo *info) {
+    (void)env;
+    operate('D');
+    if (fails(SIM_SYNC_FAILS)) {
+        return failed(info, "fsync of a directory");
+    }
+    struct name_change **link = &disk.newest_change;
+    while (*link != NULL) {
+        struct name_change *change = *link;
+        if (is_in(change->name->path, path)) {
+            *link = change->older;
+            free(change);
+        } else {
+            link = &change->older;
+        }
+    }
+    return DBOS_OK;
+}
+
+static enum dbos_err dir_list(struct dbos_env *env, const char *path,
+                              void (*each)(void *arg, const char *name), void *arg,
+                              struct dbos_errinfo *info) {
+    (void)env;
+    operate('l');
+    struct name *directory = find_name(path);
+    if (directory == NULL || !directory->is_directory) {
+        return dbos_fail(info, DBOS_ERR_IO, "list %s: no such directory", path);
+    }
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        const struct name *name = &disk.names[i];
+        if ((name->now != NULL || name->is_directory) && is_in(name->path, path)) {
+            each(arg, strrchr(name->path, '/') + 1);
+        }
+    }
+    return DBOS_OK;
+}
+
+/* --- clock, random numbers ------------------------------------------------------------------- */
+
+static int64_t wall_us(struct dbos_env *env) {
+    (void)env;
+    return (int64_t)(UINT64_C(1700000000000000) + sim_now_ns() / 1000);
+}
+
+static uint64_t mono_ns(struct dbos_env *env) {
+    (void)env;
+    return sim_now_ns();
+}
+
+static void sleep_us(struct dbos_env *env, uint64_t us) {
+    (void)env;
+    sim_sleep(us * 1000);
+}
+
+static uint64_t random_u64(struct dbos_env *env) {
+    (void)env;
+    return sim_dice(UINT64_MAX);
+}
+
+struct dbos_env *sim_disk_env(void) {
+    static const struct dbos_env_ops ops = {
+        .wall_us = wall_us,
+        .mono_ns = mono_ns,
+        .sleep_us = sleep_us,
+        .random_u64 = random_u64,
+        .file_open = file_open,
+        .file_close = file_close,
+        .file_read = file_read,
+        .file_write = file_write,
+        .file_sync = file_sync,
+        .file_size = file_size,
+        .file_truncate = file_truncate,
+        .file_lock = file_lock,
+        .path_rename = path_rename,
+        .path_remove = path_remove,
+        .dir_make = dir_make,
+        .dir_sync = dir_sync,
+        .dir_list = dir_list,
+    };
+    static struct dbos_env env = {.ops = &ops};
+    return &env;
+}
