@@ -146,9 +146,9 @@ static void take_message(const uint8_t *at, size_t size_bytes, bool is_whole,
     uint8_t type = at[0];
     if (type == 'E' && is_whole) {
         take_error(at, size_bytes, out);
-        out->bytes.size_bytes = 0;
+        out->bytes.size_bytes = out->is_fatal ? out->bytes.size_bytes : 0;
     }
-    if (type == 'T' || type == 'D' || type == 'C' || (type == 'E' && is_whole)) {
+    if (type == 'T' || type == 'D' || type == 'C' || (type == 'E' && is_whole && !out->is_fatal)) {
         put(&out->bytes, at, size_bytes);
         out->has_outcome = out->has_outcome || type != 'T';
     }

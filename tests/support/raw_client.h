@@ -22,7 +22,7 @@ struct raw_reply {
     struct raw_bytes bytes; /* the last message may be cut; one with an error never is */
     bool has_outcome;       /* more than a description, which may come ahead of an error */
     bool is_whole;          /* it ended with ReadyForQuery */
-    bool is_fatal;          /* the server has ended the connection, in so many words */
+    bool is_fatal;          /* the server has ended the connection, in so many words; behind this */
     bool is_stuck;          /* a minute without a byte, or more of them than expected */
     char state[6];          /* SQLSTATE of the last error; "" = none */
 };
