@@ -175,8 +175,9 @@ static void fail(const struct shared *s, const char *format, ...) {
     va_start(args, format);
     (void)fprintf(stderr, "retry_test: FAILED: ");
     (void)vfprintf(stderr, format, args);
-    (void)fprintf(stderr, "\n  data: %s   repeat with: --cases %d --seed %llu%s\n", s->node.dir,
-                  s->cases, (unsigned long long)s->seed, s->has_keys ? "" : " --without-keys 1");
+    (void)fprintf(stderr, "\n  data: %s   repeat with: --cases %d --seed %llu%s%s\n", s->node.dir,
+                  s->cases, (unsigned long long)s->seed, s->has_keys ? "" : " --without-keys 1",
+                  s->node.shim == NULL ? "" : " --lose … --apply …");
     va_end(args);
     if (s->node.pid > 0) {
         node_kill(s->node.pid);
