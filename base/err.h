@@ -29,6 +29,7 @@
     X(TOO_MANY_CONNECTIONS, 9, "53300", "too many connections")                                    \
     X(DISK_FULL, 10, "53100", "disk full")                                                         \
     X(UNKNOWN_DATABASE, 11, "3D000", "database does not exist")                                    \
+    X(OUTCOME_UNKNOWN, 12, "08007", "transaction resolution unknown")                              \
     X(SYNTAX, 20, "42601", "syntax error")                                                         \
     X(UNDEFINED_TABLE, 21, "42P01", "relation does not exist")                                     \
     X(DUPLICATE_TABLE, 22, "42P07", "relation already exists")                                     \

@@ -184,6 +184,9 @@ enum dbos_err dbos_engine_open(struct dbos_alloc *alloc, const struct dbos_engin
     }
     engine->alloc = alloc;
     engine->options = *options;
+    if (engine->options.idempotency_keys_max == 0) {
+        engine->options.idempotency_keys_max = DBOS_IDEMPOTENCY_KEYS_MAX;
+    }
     engine->env = options->env;
     (void)snprintf(engine->data_dir, sizeof engine->data_dir, "%s", options->data_dir);
     (void)snprintf(engine->program_dir, sizeof engine->program_dir, "%s", options->program_dir);

@@ -40,6 +40,7 @@ struct dbos_engine_options {
     uint64_t log_in_flight_bytes_max;
     /* What replies above 64 KiB may hold in all (engine/reply.h); 0 = default (1 GiB). */
     uint64_t reply_bytes_max;
+    uint64_t idempotency_keys_max; /* replies kept under keys (idempotency.h); 0 = default */
     /* For the benchmark's floor; NULL in a node. Is asked, by the submitting thread, about each
      * routed request that is for a partition: true = the outcome and the reply are filled in, and
      * on_done() follows at once, still inside submit; false = it runs as usual. */

@@ -313,6 +313,24 @@ static enum dbos_err run_body(struct execution *x, struct dbos_errinfo *info) {
                      (int)x->request->kind);
 }
 
+/* Unless it has been answered under its idempotency key before. */
+static enum dbos_err run_once(struct execution *x, size_t reply_start, struct dbos_errinfo *info) {
+    bool replayed = false;
+    enum dbos_err err = dbos_idempotency_begin(&x->run, x->request, &replayed, info);
+    if (err != DBOS_OK || replayed) {
+        return err;
+    }
+    err = run_body(x, info);
+    if (err == DBOS_OK) {
+        err = dbos_idempotency_end(&x->run, x->request, reply_start, info);
+    }
+    if (err == DBOS_OK) {
+        err = dbos_idempotency_expire(&x->run, x->request, x->engine->options.idempotency_keys_max,
+                                      info);
+    }
+    return err;
+}
+
 /* The record names the procedure when the request is one call of it. */
 static void describe_call(struct execution *x, struct dbos_txn_call *call) {
     struct dbos_request *request = x->request;
@@ -399,14 +417,7 @@ static bool run_transaction(struct execution *x) {
     call.start_ns = start_ns;
     dbos_txn_begin(txn, &call);
     request->outcome = DBOS_OK;
-    bool replayed = false;
-    enum dbos_err err = dbos_idempotency_begin(&x->run, request, &replayed, &request->error);
-    if (err == DBOS_OK && !replayed) {
-        err = run_body(x, &request->error);
-        if (err == DBOS_OK) {
-            err = dbos_idempotency_end(&x->run, request, reply_start, &request->error);
-        }
-    }
+    enum dbos_err err = run_once(x, reply_start, &request->error);
     if (err == DBOS_OK && request->kind != DBOS_REQUEST_TASK) {
         err = dbos_reply_finish(x->engine, &request->reply, &request->error);
     }

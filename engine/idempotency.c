@@ -111,12 +111,17 @@ static void replay_reply(struct dbos_request *request, struct dbos_bytes kept) {
     }
 }
 
-static struct dbos_row *find_key(const struct dbos_run *run, const struct dbos_datum *key,
-                                 struct dbos_table_def **out_def) {
-    struct dbos_store *store = dbos_txn_store(run->txn);
-    uint32_t partition = dbos_store_partition_of(store, dbos_slot_of(key));
+/* The part that has the keys of a slot. */
+static struct dbos_table *keys_of(const struct dbos_run *run, uint32_t slot) {
+    uint32_t partition = dbos_store_partition_of(dbos_txn_store(run->txn), slot);
     struct dbos_table *table = dbos_txn_table(run->txn, DBOS_TABLE_IDEMPOTENCY, partition);
     DBOS_CHECK(table != NULL); /* routing has seen to it */
+    return table;
+}
+
+static struct dbos_row *find_key(const struct dbos_run *run, const struct dbos_datum *key,
+                                 struct dbos_table_def **out_def) {
+    struct dbos_table *table = keys_of(run, dbos_slot_of(key));
     *out_def = dbos_table_def_of(table);
     return dbos_table_find(table, 0, key);
 }
@@ -198,5 +203,55 @@ enum dbos_err dbos_idempotency_end(const struct dbos_run *run, struct dbos_reque
     keep_reply(request, reply_start, &kept);
     enum dbos_err err = insert_key(run, request, &kept, info);
     dbos_buf_fini(&kept);
+    return err;
+}
+
+/* -- how long a key is kept ---------------------------------------------------------------------
+ * Block ids count up in a slot, and rows go from the oldest one on only, so that those of a slot
+ * are a run of counters without a gap:
+ *
+ *      counters    1 … first-1 | first … due … newest
+ *                      gone    |  to go  | kept
+ */
+
+static struct dbos_row *row_of(struct dbos_table *table, uint32_t slot, uint64_t counter) {
+    return counter == 0 ? NULL : dbos_table_by_block(table, counter * DBOS_SLOTS + slot);
+}
+
+/* The oldest counter of a slot. `known` is there, and as a rule is the one. */
+static uint64_t first_counter(struct dbos_table *table, uint32_t slot, uint64_t known) {
+    uint64_t gone = row_of(table, slot, known - 1) == NULL ? known - 1 : 0;
+    while (known - gone > 1) {
+        uint64_t middle = gone + (known - gone) / 2;
+        if (row_of(table, slot, middle) == NULL) {
+            gone = middle;
+        } else {
+            known = middle;
+        }
+    }
+    return known;
+}
+
+enum dbos_err dbos_idempotency_expire(const struct dbos_run *run,
+                                      const struct dbos_request *request, uint64_t keys_max,
+                                      struct dbos_errinfo *info) {
+    /* Where fewer are kept than before, the surplus goes little by little: no call pays for all. */
+    enum { EXPIRE_MAX = 2 };
+    if (request->idempotency_key == NULL) {
+        return DBOS_OK;
+    }
+    uint32_t slot = dbos_idempotency_slot(request->idempotency_key);
+    struct dbos_table *table = keys_of(run, slot);
+    uint64_t newest = dbos_table_next_counter(table, slot) - 1;
+    uint64_t kept = keys_max <= DBOS_SLOTS ? 1 : keys_max / DBOS_SLOTS;
+    uint64_t due = newest <= kept ? 0 : newest - kept;
+    if (row_of(table, slot, due) == NULL) {
+        return DBOS_OK;
+    }
+    uint64_t first = first_counter(table, slot, due);
+    enum dbos_err err = DBOS_OK;
+    for (uint64_t at = first; err == DBOS_OK && at <= due && at < first + EXPIRE_MAX; at++) {
+        err = dbos_txn_delete(run->txn, DBOS_TABLE_IDEMPOTENCY, row_of(table, slot, at), info);
+    }
     return err;
 }

@@ -706,6 +706,25 @@ static void turn(struct dbos_net *net) {
     }
 }
 
+/* It had the time of the drain. What it has submitted is canceled, or waits for the disk: it may
+ * have an effect or none, and who is told of neither tries again under the same key. */
+static void part_with(struct connection *connection) {
+    struct dbos_session *session = connection->session;
+    struct dbos_errinfo info;
+    bool may_say = !connection->is_closing && !connection->send.is_active &&
+                   connection->out.size_bytes == 0 && !dbos_session_is_idle(session);
+    dbos_session_cancel_all(session);
+    if (may_say) {
+        (void)dbos_fail(&info, DBOS_ERR_OUTCOME_UNKNOWN,
+                        "terminating connection due to administrator command: the outcome of what "
+                        "was not answered is not known");
+        dbos_err_hint(&info, "Try again under the same idempotency key.");
+        dbos_session_forsake(session, &info);
+        flush(connection);
+    }
+    disconnect(connection);
+}
+
 static void *net_main(void *arg) {
     struct dbos_net *net = arg;
     dbos_submitter_works(&net->submitter);
@@ -716,8 +735,7 @@ static void *net_main(void *arg) {
     }
     atomic_store(&net->draining, 1);
     for (struct connection *at = net->connections; at != NULL; at = at->next) {
-        dbos_session_cancel_all(at->session); /* they had the time of the drain */
-        disconnect(at);
+        part_with(at);
     }
     while (net->connections != NULL) {
         turn(net);

@@ -109,6 +109,16 @@ void dbos_session_end(struct dbos_session *session, const struct dbos_errinfo *w
     dbos_session_fatal(session, why);
 }
 
+void dbos_session_forsake(struct dbos_session *session, const struct dbos_errinfo *why) {
+    bool is_within_reply = session->first != NULL && session->first->is_begun;
+    drop_waiting(session);
+    dbos_session_drop_group(session);
+    dbos_session_drop_units(session);
+    if (!is_within_reply) {
+        dbos_session_fatal(session, why);
+    }
+}
+
 void dbos_session_abandon(struct dbos_session *session) {
     session->state = DBOS_SESSION_OVER;
     drop_waiting(session);

@@ -75,6 +75,9 @@ bool dbos_session_is_over(const struct dbos_session *session);
 uint32_t dbos_session_in_flight(const struct dbos_session *session);
 /* End it with a FATAL error after what is under way. */
 void dbos_session_end(struct dbos_session *session, const struct dbos_errinfo *why);
+/* End it with a FATAL error instead of the replies that have not left; nothing is said in the
+ * middle of one. What is under way runs on. */
+void dbos_session_forsake(struct dbos_session *session, const struct dbos_errinfo *why);
 /* Cancel what is under way, if the key is right. */
 bool dbos_session_cancel(struct dbos_session *session, uint32_t process, uint32_t key);
 /* The node stops: cancel what is under way, whoever waits for it. */

@@ -47,6 +47,7 @@ static const char help[] =
     "                            off: what is read is not recorded (relaxed)\n"
     "  --connections-max N       sessions at once (1000)\n"
     "  --reply-memory MB         what replies above 64 KB may hold in all; 53200 beyond (1024)\n"
+    "  --idempotency-keys N      replies kept under idempotency keys, the newest ones (1048576)\n"
     "  --log-segment-bytes BYTES size of a file of the log, 65536 at least (67108864)\n"
     "  --snapshot-log-bytes BYTES\n"
     "                            of log between two snapshots, 0 = only when asked for\n"
@@ -131,6 +132,11 @@ static bool take_option(struct arguments *arguments, const char *name, const cha
     }
     if (strcmp(name, "--reply-memory") == 0 && number(value, 1024 * 1024, &count) && count != 0) {
         arguments->engine.reply_bytes_max = (uint64_t)count << 20;
+        return true;
+    }
+    if (strcmp(name, "--idempotency-keys") == 0 && number(value, INT32_MAX, &count) &&
+        count >= 1024) {
+        arguments->engine.idempotency_keys_max = count;
         return true;
     }
     if (strcmp(name, "--log-segment-bytes") == 0 && number(value, 1UL << 40, &count) &&

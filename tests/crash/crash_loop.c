@@ -17,11 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/env.h"
-#include "tests/support/node.h"
+#include "tests/support/crash_node.h"
 #include "tools/demo/digits.h"
 
 enum {
@@ -37,20 +36,11 @@ enum {
 };
 
 struct shared {
-    const char *bin;
-    const char *shim; /* NULL: plain kills only */
-    const char *apply;
-    bool ignore_sync;
-    char dir[256];
-    char data[288];
-    char journal[288];
-    char log[288]; /* of the node */
-    char port[16];
+    struct crash_node node;
     int cycles;
     uint64_t seed;
     struct dbos_rng rng;
     struct dbos_env *env;
-    pid_t node; /* its process group; 0 = none runs */
     _Atomic bool stop;
     /* What clients were told. */
     int64_t ledger[WRITERS];   /* rows acknowledged */
@@ -70,11 +60,11 @@ static void fail(const struct shared *s, const char *format, ...) {
     va_start(args, format);
     (void)fprintf(stderr, "crash_loop: FAILED: ");
     (void)vfprintf(stderr, format, args);
-    (void)fprintf(stderr, "\n  data: %s   repeat with: --cycles %d --seed %llu\n", s->dir,
+    (void)fprintf(stderr, "\n  data: %s   repeat with: --cycles %d --seed %llu\n", s->node.dir,
                   s->cycles, (unsigned long long)s->seed);
     va_end(args);
-    if (s->node > 0) {
-        (void)kill(-s->node, SIGKILL);
+    if (s->node.pid > 0) {
+        node_kill(s->node.pid);
     }
     exit(1);
 }
@@ -82,43 +72,9 @@ static void fail(const struct shared *s, const char *format, ...) {
 /* -- the node ------------------------------------------------------------------------------------
  */
 
-static pid_t start_node(struct shared *s, bool lose) {
-    const char *const environment[] = {"LD_PRELOAD",
-                                       s->shim,
-                                       "LOSE_UNSYNCED_ROOT",
-                                       s->data,
-                                       "LOSE_UNSYNCED_JOURNAL",
-                                       s->journal,
-                                       s->ignore_sync ? "LOSE_UNSYNCED_IGNORE_SYNC" : NULL,
-                                       "1",
-                                       NULL};
-    struct node_options options = {.bin = s->bin,
-                                   .data = s->data,
-                                   .log = s->log,
-                                   .partitions = "2",
-                                   .environment = lose ? environment : NULL};
-    int port = 0;
-    pid_t pid = node_start(&options, &port);
-    if (pid < 0) {
-        fail(s, "the node did not become ready; see %s", s->log);
-    }
-    (void)snprintf(s->port, sizeof s->port, "%d", port);
-    return pid;
-}
-
-static void drop_unsynced(struct shared *s) {
-    char command[1024];
-    (void)snprintf(command, sizeof command, "%s %s/*.journal >> %s/dropped.txt; rm -f %s/*.journal",
-                   s->apply, s->journal, s->dir, s->journal);
-    if (system(command) != 0) {
-        fail(s, "cannot drop what was not synced");
-    }
-}
-
-static void kill_node(struct shared *s, pid_t pid, bool lose) {
-    node_kill(pid);
-    if (lose) {
-        drop_unsynced(s);
+static void start_node(struct shared *s, bool lose) {
+    if (!crash_node_start(&s->node, lose)) {
+        fail(s, "the node did not become ready; see %s", s->node.log);
     }
 }
 
@@ -127,7 +83,8 @@ static void kill_node(struct shared *s, pid_t pid, bool lose) {
 
 static PGconn *connect_as(const struct shared *s, const char *user) {
     char info[128];
-    (void)snprintf(info, sizeof info, "host=127.0.0.1 port=%s user=%s dbname=dbos", s->port, user);
+    (void)snprintf(info, sizeof info, "host=127.0.0.1 port=%d user=%s dbname=dbos", s->node.port,
+                   user);
     return PQconnectdb(info);
 }
 
@@ -314,7 +271,7 @@ static void *train_again(void *arg) {
     return NULL;
 }
 
-static void work_and_kill(struct shared *s, pid_t pid, bool lose) {
+static void work_and_kill(struct shared *s) {
     static void *(*const kinds[])(void *) = {write_ledger,     write_ledger,  bump_counter,
                                              bump_counter,     read_counters, move_money,
                                              replace_function, submit_tasks,  train_again};
@@ -330,7 +287,9 @@ static void work_and_kill(struct shared *s, pid_t pid, bool lose) {
     }
     uint64_t ms = RUN_MS_MIN + dbos_rng_below(&s->rng, RUN_MS_MAX - RUN_MS_MIN);
     s->env->ops->sleep_us(s->env, ms * 1000 + dbos_rng_below(&s->rng, 1000));
-    kill_node(s, pid, lose);
+    if (!crash_node_kill(&s->node)) {
+        fail(s, "cannot drop what was not synced");
+    }
     atomic_store(&s->stop, true);
     for (int i = 0; i < CLIENTS; i++) {
         (void)pthread_join(clients[i].thread, NULL);
@@ -343,9 +302,9 @@ static void work_and_kill(struct shared *s, pid_t pid, bool lose) {
 static void make_schema(struct shared *s, PGconn *conn, const char *source) {
     char command[1024];
     (void)snprintf(command, sizeof command,
-                   "psql -q -X -v ON_ERROR_STOP=1 -h 127.0.0.1 -p %s -U setup -d dbos -f "
+                   "psql -q -X -v ON_ERROR_STOP=1 -h 127.0.0.1 -p %d -U setup -d dbos -f "
                    "%s/procs/examples/mnist.sql",
-                   s->port, source);
+                   s->node.port, source);
     if (system(command) != 0) {
         fail(s, "cannot make the schema");
     }
@@ -444,7 +403,7 @@ static void check_recovered(struct shared *s, PGconn *conn) {
  * tried. The archiver may take its time. */
 static void check_snapshots(struct shared *s, PGconn *conn) {
     char path[400];
-    (void)snprintf(path, sizeof path, "%s/log/00000001.seg", s->data);
+    (void)snprintf(path, sizeof path, "%s/log/00000001.seg", s->node.data);
     for (int i = 0; i < 60; i++) {
         (void)value_of(s, conn, "SELECT dbos_snapshot()");
         if (access(path, F_OK) != 0) {
@@ -521,43 +480,31 @@ static const char *option(int argc, char **argv, const char *name, const char *o
 
 static void open_shared(struct shared *s, int argc, char **argv) {
     s->env = dbos_env_posix();
-    s->bin = option(argc, argv, "--bin", DBOS_BIN_DIR);
-    s->shim = option(argc, argv, "--lose", NULL);
-    s->apply = option(argc, argv, "--apply", NULL);
-    s->ignore_sync = getenv("CRASH_IGNORE_SYNC") != NULL;
+    s->node.bin = option(argc, argv, "--bin", DBOS_BIN_DIR);
+    s->node.shim = option(argc, argv, "--lose", NULL);
+    s->node.apply = option(argc, argv, "--apply", NULL);
+    s->node.ignores_sync = getenv("CRASH_IGNORE_SYNC") != NULL;
     s->cycles = atoi(option(argc, argv, "--cycles", "10"));
     s->seed = strtoull(option(argc, argv, "--seed", "1"), NULL, 10);
     dbos_rng_init(&s->rng, s->seed);
-    const char *tmp = getenv("TMPDIR");
-    (void)snprintf(s->dir, sizeof s->dir, "%.200s/dbosd-crash-XXXXXX", tmp == NULL ? "/tmp" : tmp);
-    if (mkdtemp(s->dir) == NULL) {
+    if (!crash_node_init(&s->node)) {
         fail(s, "no temporary directory");
     }
-    (void)snprintf(s->data, sizeof s->data, "%s/data", s->dir);
-    (void)snprintf(s->journal, sizeof s->journal, "%s/journal", s->dir);
-    (void)snprintf(s->log, sizeof s->log, "%s/dbosd.log", s->dir);
-    (void)mkdir(s->journal, 0700);
     s->tasks = calloc(TASKS_MAX, sizeof *s->tasks);
     s->task_batches = calloc(TASKS_MAX, sizeof *s->task_batches);
 }
 
 static void set_up(struct shared *s) {
-    pid_t pid = start_node(s, false);
+    start_node(s, false);
     PGconn *conn = connect_as(s, "setup");
     make_schema(s, conn, DBOS_SOURCE_DIR);
     load_images(s, conn);
     await_model(s, conn);
     PQfinish(conn);
-    int status = node_stop(pid);
+    int status = crash_node_stop(&s->node);
     if (status != 0) {
         fail(s, "the node did not stop cleanly: status %d", status);
     }
-}
-
-static void remove_all(const struct shared *s) {
-    char command[320];
-    (void)snprintf(command, sizeof command, "rm -rf %s", s->dir);
-    (void)!system(command);
 }
 
 int main(int argc, char **argv) {
@@ -566,12 +513,12 @@ int main(int argc, char **argv) {
     open_shared(&s, argc, argv);
     set_up(&s);
     for (int cycle = 0; cycle < s.cycles; cycle++) {
-        bool lose = s.shim != NULL && cycle % 2 == 1;
-        pid_t pid = start_node(&s, lose);
+        bool lose = s.node.shim != NULL && cycle % 2 == 1;
+        start_node(&s, lose);
         PGconn *conn = connect_as(&s, "checker");
         check_recovered(&s, conn);
         PQfinish(conn);
-        work_and_kill(&s, pid, lose);
+        work_and_kill(&s);
         (void)printf(
             "cycle %d of %d%s: ledger %lld+%lld, counters %lld+%lld, reads %lld, tasks %u, "
             "versions %lld, trainings %lld\n",
@@ -580,7 +527,7 @@ int main(int argc, char **argv) {
             (long long)s.reads, s.task_count, (long long)s.versions, (long long)s.trainings);
         (void)fflush(stdout);
     }
-    pid_t pid = start_node(&s, false);
+    start_node(&s, false);
     PGconn *conn = connect_as(&s, "checker");
     must(&s, conn, "SET statement_timeout = '120s'");
     check_recovered(&s, conn);
@@ -589,15 +536,15 @@ int main(int argc, char **argv) {
     check_snapshots(&s, conn);
     check_archive(&s, conn); /* it needs nothing of what was cut off */
     PQfinish(conn);
-    (void)node_stop(pid);
-    pid = start_node(&s, false);
+    (void)crash_node_stop(&s.node);
+    start_node(&s, false);
     conn = connect_as(&s, "checker");
     must(&s, conn, "SET statement_timeout = '120s'");
     check_recovered(&s, conn);
     check_archive(&s, conn);
     PQfinish(conn);
-    (void)node_stop(pid);
+    (void)crash_node_stop(&s.node);
     (void)printf("%d kills: nothing acknowledged was lost, nothing happened twice\n", s.cycles);
-    remove_all(&s);
+    crash_node_remove(&s.node);
     return 0;
 }

@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { ARGUMENTS_MAX = 32 };
 
 static void run_node(const struct node_options *options, int out) {
     char program[512];
@@ -20,9 +23,24 @@ static void run_node(const struct node_options *options, int out) {
         (void)setenv(e[0], e[1], 1);
     }
     (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
-    (void)execl(program, "dbosd", "--data-dir", options->data, "--port", "0", "--partitions",
-                options->partitions, "--provenance-reads", "strict", "--log-segment-bytes",
-                "131072", "--snapshot-log-bytes", "300000", (char *)NULL);
+    const char *arguments[ARGUMENTS_MAX] = {"dbosd",
+                                            "--data-dir",
+                                            options->data,
+                                            "--port",
+                                            "0",
+                                            "--partitions",
+                                            options->partitions,
+                                            "--provenance-reads",
+                                            "strict",
+                                            "--log-segment-bytes",
+                                            "131072",
+                                            "--snapshot-log-bytes",
+                                            "300000"};
+    size_t count = 13;
+    for (const char *const *a = options->arguments; a != NULL && *a != NULL; a++) {
+        arguments[count++] = *a;
+    }
+    (void)execv(program, (char **)(uintptr_t)arguments);
     _exit(127);
 }
 
