@@ -90,6 +90,12 @@ void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *argum
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
     txn->call.arguments = arguments;
     txn->call.argument_count = count;
+    /* What they drew is in them. What the procedure draws begins with a seed of its own, so that
+     * the one seed of the record stands for all of it. */
+    if (txn->random_begun) {
+        txn->seed = dbos_rng_next(&txn->seeds);
+        txn->random_begun = false;
+    }
     dbos_capture_arguments(txn->capture, arguments, count);
 }
 
