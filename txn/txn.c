@@ -69,8 +69,13 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->newest = NULL;
     txn->fresh_objects = 0;
     txn->hash_delta = 0;
-    txn->start_us = start_time(txn, call->start_ns);
-    txn->seed = dbos_rng_next(&txn->seeds);
+    if (call->again == NULL) {
+        txn->start_us = start_time(txn, call->start_ns);
+        txn->seed = dbos_rng_next(&txn->seeds);
+    } else {
+        txn->start_us = call->again->start_us;
+        txn->seed = call->again->seed;
+    }
     txn->random_begun = false;
     txn->is_ddl = false;
     txn->attachment = NULL;
