@@ -40,8 +40,7 @@ static enum dbos_err replay_record(void *arg, const uint8_t *record, size_t size
     struct replay *replay = arg;
     struct dbos_replay_finding finding;
     replay->records++;
-    enum dbos_err err =
-        dbos_replayer_check(replay->replayer, record, size_bytes, &finding, info);
+    enum dbos_err err = dbos_replayer_check(replay->replayer, record, size_bytes, &finding, info);
     if (err == DBOS_OK) {
         err = count(replay, &finding, info);
     }
@@ -61,8 +60,8 @@ static enum dbos_err pass_through(struct replay *replay, struct dbos_errinfo *in
     struct dbos_replayer_options options = {.env = replay->options->env,
                                             .store = dbos_history_store(replay->history),
                                             .log = dbos_history_log(replay->history)};
-    enum dbos_err err =
-        dbos_history_begin(replay->history, &replay->facts->after_position, info);
+    options.has_other_order = dbos_history_has_snapshots(replay->history);
+    enum dbos_err err = dbos_history_begin(replay->history, &replay->facts->after_position, info);
     if (err == DBOS_OK) {
         err = dbos_replayer_open(replay->alloc, &options, &replay->replayer, info);
     }
@@ -81,9 +80,9 @@ static enum dbos_err pass_through(struct replay *replay, struct dbos_errinfo *in
 static enum dbos_err replay_with(struct replay *replay, uint32_t partitions,
                                  struct dbos_errinfo *info) {
     replay->is_done[partitions] = true;
-    enum dbos_err err = dbos_history_open(replay->alloc, replay->options->env,
-                                          replay->options->data_dir, partitions, &replay->history,
-                                          info);
+    enum dbos_err err =
+        dbos_history_open(replay->alloc, replay->options->env, replay->options->data_dir,
+                          partitions, &replay->history, info);
     if (err == DBOS_OK) {
         err = pass_through(replay, info);
     }

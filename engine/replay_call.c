@@ -8,7 +8,7 @@ struct dbos_replayer {
     struct dbos_alloc *alloc;
     struct dbos_replayer_options options;
     struct dbos_procs *procs;
-    struct dbos_txn **txns;     /* of each partition, and behind them the barrier's */
+    struct dbos_txn **txns; /* of each partition, and behind them the barrier's */
     uint32_t partitions;
     struct dbos_idmap sessions; /* id -> number of the user's name */
     struct dbos_buf users;      /* const char *, each in `names` */
@@ -22,7 +22,9 @@ struct dbos_replayer {
 struct recorded_call {
     struct dbos_record_head head;
     uint64_t client_statement; /* the text that called it */
-    bool has_kept_reply;
+    bool has_key;              /* an idempotency key, which was new */
+    bool has_kept_reply;       /* … was not */
+    uint16_t scans_from; /* the first statement that met several rows of a whole table; 0 = none */
     bool has_result;
     uint64_t result_bytes;
     uint64_t result_digest;
@@ -111,8 +113,7 @@ static enum dbos_err note_session(struct dbos_replayer *replayer, const struct d
         return DBOS_OK;
     }
     uint32_t number = (uint32_t)(replayer->users.size_bytes / sizeof(const char *));
-    const char *user =
-        dbos_arena_copy(&replayer->names, event->user.data, event->user.size_bytes);
+    const char *user = dbos_arena_copy(&replayer->names, event->user.data, event->user.size_bytes);
     dbos_buf_put(&replayer->users, &user, sizeof user);
     if (user == NULL || replayer->users.failed ||
         dbos_idmap_put(&replayer->sessions, event->session, number) != DBOS_OK) {
@@ -140,6 +141,10 @@ static void note_event(const struct dbos_event *event, struct recorded_call *cal
         call->result_digest = event->digest;
     } else if (event->op == DBOS_EVENT_READ && dbos_replay_is_of_key(event)) {
         call->has_kept_reply = true;
+    } else if (event->op == DBOS_EVENT_ABSENT && dbos_replay_is_of_key(event)) {
+        call->has_key = true;
+    } else if (event->op == DBOS_EVENT_SCAN && event->count > 1 && call->scans_from == 0) {
+        call->scans_from = event->statement;
     }
 }
 
@@ -177,9 +182,8 @@ static void give_arguments(struct recorded_call *call) {
     call->argument_count = 0;
 }
 
-static enum dbos_err load_argument(const struct dbos_replayer *replayer,
-                                   struct dbos_reader *reader, struct dbos_datum *out,
-                                   struct dbos_errinfo *info) {
+static enum dbos_err load_argument(const struct dbos_replayer *replayer, struct dbos_reader *reader,
+                                   struct dbos_datum *out, struct dbos_errinfo *info) {
     struct dbos_object_id id = {.size_bytes = 0};
     dbos_datum_get(reader, out, &id);
     if (reader->failed) {
@@ -235,8 +239,8 @@ static void note_result(struct dbos_replayer *replayer, struct dbos_txn *txn,
 
 static struct dbos_txn *txn_of(const struct dbos_replayer *replayer,
                                const struct dbos_record_head *head) {
-    return replayer->txns[head->partition == DBOS_PARTITION_ALL ? replayer->partitions
-                                                                : head->partition];
+    return replayer
+        ->txns[head->partition == DBOS_PARTITION_ALL ? replayer->partitions : head->partition];
 }
 
 /* In the order of the engine: the client's statement, the arguments, the procedure, its result.
@@ -260,6 +264,9 @@ static enum dbos_err run_again(struct dbos_replayer *replayer, const struct reco
                                  .user = user_of(replayer, head->session),
                                  .env = replayer->options.env};
     dbos_txn_begin(txn, &txn_call);
+    if (call->has_key) { /* that it was looked for leaves a record, whatever else is read */
+        dbos_txn_note_absent(txn, DBOS_TABLE_IDEMPOTENCY, 0, NULL, 0);
+    }
     dbos_txn_statement(txn, call->client_statement, NULL);
     dbos_txn_set_arguments(txn, call->arguments, call->argument_count);
     dbos_errinfo_clear(why);
@@ -309,6 +316,12 @@ static bool is_reply_limit(const struct recorded_call *call, const struct dbos_e
     return call->head.outcome == DBOS_ERR_LIMIT && why->code == DBOS_OK;
 }
 
+static bool may_be_order(const struct dbos_replayer *replayer, const struct recorded_call *call,
+                         uint16_t statement) {
+    return replayer->options.has_other_order && call->scans_from != 0 &&
+           (statement == 0 || statement >= call->scans_from);
+}
+
 static enum dbos_err check_call(struct dbos_replayer *replayer, struct recorded_call *call,
                                 struct dbos_bytes record, struct dbos_replay_finding *out,
                                 struct dbos_errinfo *info) {
@@ -339,7 +352,9 @@ static enum dbos_err check_call(struct dbos_replayer *replayer, struct recorded_
     if (err == DBOS_OK) {
         err = dbos_replay_compare(&pair, &is_same, &out->texts, info);
     }
-    out->verdict = is_same ? DBOS_REPLAY_SAME : DBOS_REPLAY_DIFFERENT;
+    out->verdict = is_same                                              ? DBOS_REPLAY_SAME
+                   : may_be_order(replayer, call, out->texts.statement) ? DBOS_REPLAY_ROW_ORDER
+                                                                        : DBOS_REPLAY_DIFFERENT;
     return err;
 }
 

@@ -25,6 +25,9 @@ struct dbos_replayer_options {
     struct dbos_env *env;
     struct dbos_store *store; /* with as many partitions as the node had */
     struct dbos_log *log;     /* for large values */
+    /* The node may have begun with a snapshot, or this store has: a scan of a table then meets its
+     * rows in another order, which no index gives and a snapshot does not keep. */
+    bool has_other_order;
 };
 /* Loads the procedures that the store has. Errors: NOMEM, MODULE. */
 enum dbos_err dbos_replayer_open(struct dbos_alloc *alloc,
@@ -45,12 +48,14 @@ enum dbos_replay_verdict {
     DBOS_REPLAY_CUT_SHORT,   /* ended from outside: cancel, time limit, memory, disk */
     DBOS_REPLAY_NO_CALLER,   /* its session is defined in a part of the log that is gone */
     DBOS_REPLAY_NO_VERSION,  /* so is this version of the procedure */
+    /* Run again, and different behind a scan, where has_other_order is: it can not be told. */
+    DBOS_REPLAY_ROW_ORDER,
     DBOS_REPLAY_VERDICTS,
 };
 struct dbos_replay_finding {
     enum dbos_replay_verdict verdict;
-    struct dbos_record_head head; /* its `arguments` are gone */
-    const char *procedure;        /* name; borrowed until the next record is applied */
+    struct dbos_record_head head;   /* its `arguments` are gone */
+    const char *procedure;          /* name; borrowed until the next record is applied */
     struct dbos_replay_texts texts; /* DIFFERENT */
 };
 /* The record that comes next; the store is as before afterwards. Errors: CORRUPT, NOMEM. */

@@ -24,8 +24,9 @@ struct comparison {
 
 bool dbos_replay_is_of_key(const struct dbos_event *event) {
     return event->table_id == DBOS_TABLE_IDEMPOTENCY &&
-           (event->op == DBOS_EVENT_INSERT || (event->statement == 0 &&
-            (event->op == DBOS_EVENT_ABSENT || event->op == DBOS_EVENT_READ)));
+           (event->op == DBOS_EVENT_INSERT ||
+            (event->statement == 0 &&
+             (event->op == DBOS_EVENT_ABSENT || event->op == DBOS_EVENT_READ)));
 }
 
 static bool counts(const struct comparison *c, const struct dbos_event *event) {
@@ -135,8 +136,7 @@ static const char *op_name(uint8_t op) {
 
 static void put_row_event(const struct comparison *c, const struct dbos_event *event,
                           const struct dbos_event *other, char *out) {
-    const struct dbos_table_def *def =
-        dbos_catalog_table_by_id(c->pair->catalog, event->table_id);
+    const struct dbos_table_def *def = dbos_catalog_table_by_id(c->pair->catalog, event->table_id);
     char images[128];
     char name[DBOS_NAME_BYTES + 16];
     put_images(event, other, images, sizeof images);
@@ -152,14 +152,14 @@ static void put_row_event(const struct comparison *c, const struct dbos_event *e
                    event->previous_position, images);
 }
 
-static void put_event(const struct comparison *c, const struct side *side,
-                      const struct side *other, char *out) {
+static void put_event(const struct comparison *c, const struct side *side, const struct side *other,
+                      char *out) {
     const struct dbos_event *event = &side->event;
     if (!side->has_event) {
         (void)snprintf(out, DBOS_REPLAY_TEXT_BYTES, "nothing more");
     } else if (event->op == DBOS_EVENT_STATEMENT) {
-        (void)snprintf(out, DBOS_REPLAY_TEXT_BYTES, "statement %u is %016" PRIx64,
-                       event->statement, event->statement_id);
+        (void)snprintf(out, DBOS_REPLAY_TEXT_BYTES, "statement %u is %016" PRIx64, event->statement,
+                       event->statement_id);
     } else if (event->op == DBOS_EVENT_EGRESS) {
         (void)snprintf(out, DBOS_REPLAY_TEXT_BYTES,
                        "the result: %" PRIu64 " rows of %" PRIu64 " bytes, digest %016" PRIx64,
@@ -222,6 +222,8 @@ static bool same_events(struct comparison *c, struct dbos_replay_texts *out) {
         next_event(c, again);
         if (recorded->has_event != again->has_event ||
             (recorded->has_event && !same_event(&recorded->event, &again->event))) {
+            out->statement =
+                recorded->has_event ? recorded->event.statement : recorded->decoder.statement;
             put_event(c, recorded, again, out->expected);
             put_event(c, again, recorded, out->came);
             return false;

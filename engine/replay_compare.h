@@ -24,6 +24,7 @@ enum { DBOS_REPLAY_TEXT_BYTES = 384 };
 struct dbos_replay_texts {
     char expected[DBOS_REPLAY_TEXT_BYTES];
     char came[DBOS_REPLAY_TEXT_BYTES];
+    uint16_t statement; /* where it is; 0 = in how the call ended, or before the first */
 };
 
 /* Errors: CORRUPT (the recorded one is malformed), NOMEM. */

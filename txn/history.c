@@ -133,6 +133,15 @@ enum dbos_err dbos_history_partitions(struct dbos_history *history, uint32_t *ou
     return err;
 }
 
+bool dbos_history_has_snapshots(struct dbos_history *history) {
+    uint64_t position = 0;
+    uint32_t count = 0;
+    struct dbos_errinfo none = {0};
+    const struct dbos_log *log = history->log;
+    return dbos_snapshot_list(log->env, log->data_dir, &position, 1, &count, &none) == DBOS_OK &&
+           count != 0;
+}
+
 /* The oldest snapshot behind which the log has everything. */
 static enum dbos_err choose_snapshot(const struct dbos_history *history, uint64_t first_position,
                                      uint64_t *out, struct dbos_errinfo *info) {

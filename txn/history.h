@@ -30,6 +30,9 @@ struct dbos_log *dbos_history_log(struct dbos_history *history);
 enum dbos_err dbos_history_partitions(struct dbos_history *history, uint32_t *out,
                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 
+/* There are snapshots, that a start of the node may have begun with. */
+bool dbos_history_has_snapshots(struct dbos_history *history);
+
 /* Make the state before the first record that can be read. *out_position: where that is, 0 = before
  * all of them. Errors: CORRUPT (neither log nor a snapshot reaches back), those of
  * dbos_snapshot_load(). */
