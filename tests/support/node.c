@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { WORDS_MAX = 32 };
 
 static void run_node(const struct node_options *options, int out) {
     char program[512];
@@ -20,9 +23,25 @@ static void run_node(const struct node_options *options, int out) {
         (void)setenv(e[0], e[1], 1);
     }
     (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
-    (void)execl(program, "dbosd", "--data-dir", options->data, "--port", "0", "--partitions",
-                options->partitions, "--provenance-reads", "strict", "--log-segment-bytes",
-                "131072", "--snapshot-log-bytes", "300000", (char *)NULL);
+    const char *words[WORDS_MAX] = {"dbosd",
+                                    "--data-dir",
+                                    options->data,
+                                    "--port",
+                                    "0",
+                                    "--partitions",
+                                    options->partitions,
+                                    "--provenance-reads",
+                                    "strict",
+                                    "--log-segment-bytes",
+                                    "131072",
+                                    "--snapshot-log-bytes",
+                                    "300000"};
+    int count = 13;
+    for (const char *const *a = options->arguments;
+         a != NULL && *a != NULL && count < WORDS_MAX - 1; a++) {
+        words[count++] = *a; /* the last word about an option counts */
+    }
+    (void)execv(program, (char *const *)(uintptr_t)words);
     _exit(127);
 }
 
