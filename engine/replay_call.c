@@ -1,5 +1,7 @@
 #include "engine/replay_call.h"
 
+#include <stdio.h>
+
 #include "base/hash.h"
 #include "engine/wire.h"
 #include "provenance/idmap.h"
@@ -329,8 +331,11 @@ static enum dbos_err check_call(struct dbos_replayer *replayer, struct recorded_
         dbos_procs_find(replayer->procs, call->head.procedure, call->head.procedure_version);
     struct dbos_errinfo why = {0};
     bool is_same = false;
-    if (procedure == NULL) {
-        out->verdict = DBOS_REPLAY_NO_VERSION;
+    if (procedure == NULL) { /* a call finds its procedure in the catalogue, which is the log's */
+        out->verdict = DBOS_REPLAY_DIFFERENT;
+        (void)snprintf(out->texts.expected, sizeof out->texts.expected, "a call of procedure %u",
+                       call->head.procedure);
+        (void)snprintf(out->texts.came, sizeof out->texts.came, "there is no such version of it");
         return DBOS_OK;
     }
     out->procedure = dbos_procedure_info_of(procedure)->name;

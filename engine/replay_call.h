@@ -47,7 +47,6 @@ enum dbos_replay_verdict {
     DBOS_REPLAY_KEPT_REPLY,  /* answered by an idempotency key: no procedure ran */
     DBOS_REPLAY_CUT_SHORT,   /* ended from outside: cancel, time limit, memory, disk */
     DBOS_REPLAY_NO_CALLER,   /* its session is defined in a part of the log that is gone */
-    DBOS_REPLAY_NO_VERSION,  /* so is this version of the procedure */
     /* Run again, and different behind a scan, where has_other_order is: it can not be told. */
     DBOS_REPLAY_ROW_ORDER,
     DBOS_REPLAY_VERDICTS,

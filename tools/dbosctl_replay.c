@@ -26,7 +26,6 @@ static const char *const asides[DBOS_REPLAY_VERDICTS] = {
     [DBOS_REPLAY_KEPT_REPLY] = "answered by an idempotency key: nothing ran",
     [DBOS_REPLAY_CUT_SHORT] = "ended from outside (cancel, time limit, memory, disk)",
     [DBOS_REPLAY_NO_CALLER] = "whose session began in a part of the log that is gone",
-    [DBOS_REPLAY_NO_VERSION] = "whose version of the procedure is not kept any more",
     [DBOS_REPLAY_ROW_ORDER] =
         "run again and not comparable: they scan a table, and the order of its "
         "rows is not kept by a snapshot",

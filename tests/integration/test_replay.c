@@ -357,6 +357,8 @@ Test(replay, what_a_mixed_load_has_recorded_happens_again) {
     run_calls(&load, calls * 2 / 10);
     take_all(&load);
     wait_for_tasks(conn);
+    wire_run(conn, "SET statement_timeout = '20ms'");
+    wire_expect_error(conn, "SELECT kit_loop(1, 3000000)", "57014");
     disconnect_all(&load);
     PQfinish(conn);
     stop(&node);
@@ -370,6 +372,33 @@ Test(replay, what_a_mixed_load_has_recorded_happens_again) {
     cr_expect(not_run(&said, "results of tasks") > 0, "%s", said.text);
     cr_expect(not_run(&said, "an idempotency key") > 0, "%s", said.text);
     cr_expect(not_run(&said, "definitions") > 0, "%s", said.text);
+    cr_expect_eq(not_run(&said, "ended from outside"), 1, "%s", said.text);
+    if (said.status == 0) {
+        remove_node(&node);
+    }
+}
+
+/* Where reads are not recorded, what was written is still compared. */
+Test(replay, without_records_of_reads_what_was_written_is_compared) {
+    static const char *const arguments[] = {
+        "--no-archive", "--snapshot-log-bytes", "0", "--provenance-reads", "off", NULL};
+    enum { CALLS = 300 };
+    struct load load = {.seed = setting("DBOS_REPLAY_SEED", 1), .range = CALLS / 4};
+    struct node node = {.dir = ""};
+    struct said said;
+    dbos_rng_init(&load.rng, load.seed);
+    start(&node, "2", arguments);
+    PGconn *conn = wire_connect(node.port);
+    run_all(conn, schema);
+    PQfinish(conn);
+    connect_all(&load, &node);
+    run_calls(&load, CALLS);
+    take_all(&load);
+    disconnect_all(&load);
+    stop(&node);
+    replay(&node, &said);
+    cr_expect_eq(said.status, 0, "seed %" PRIu64 ", %s:\n%s", load.seed, node.data, said.text);
+    cr_expect(said.same > CALLS / 4 && said.gave_up == 0, "%s", said.text);
     if (said.status == 0) {
         remove_node(&node);
     }
