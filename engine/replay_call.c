@@ -310,7 +310,7 @@ static enum dbos_replay_verdict look(const struct dbos_replayer *replayer,
     if (is_from_outside(head->outcome)) {
         return DBOS_REPLAY_CUT_SHORT;
     }
-    return user_of(replayer, head->session) == NULL ? DBOS_REPLAY_NO_CALLER : DBOS_REPLAY_SAME;
+    return DBOS_REPLAY_SAME;
 }
 
 /* The limits on replies and on the memory of them are the client's side, too. */
@@ -322,6 +322,16 @@ static bool may_be_order(const struct dbos_replayer *replayer, const struct reco
                          uint16_t statement) {
     return replayer->options.has_other_order && call->scans_from != 0 &&
            (statement == 0 || statement >= call->scans_from);
+}
+
+/* A call that is the same is the same whatever was not known. */
+static enum dbos_replay_verdict judge_difference(const struct dbos_replayer *replayer,
+                                                 const struct recorded_call *call,
+                                                 uint16_t statement) {
+    if (user_of(replayer, call->head.session) == NULL) {
+        return DBOS_REPLAY_NO_CALLER;
+    }
+    return may_be_order(replayer, call, statement) ? DBOS_REPLAY_ROW_ORDER : DBOS_REPLAY_DIFFERENT;
 }
 
 static enum dbos_err check_call(struct dbos_replayer *replayer, struct recorded_call *call,
@@ -357,9 +367,8 @@ static enum dbos_err check_call(struct dbos_replayer *replayer, struct recorded_
     if (err == DBOS_OK) {
         err = dbos_replay_compare(&pair, &is_same, &out->texts, info);
     }
-    out->verdict = is_same                                              ? DBOS_REPLAY_SAME
-                   : may_be_order(replayer, call, out->texts.statement) ? DBOS_REPLAY_ROW_ORDER
-                                                                        : DBOS_REPLAY_DIFFERENT;
+    out->verdict =
+        is_same ? DBOS_REPLAY_SAME : judge_difference(replayer, call, out->texts.statement);
     return err;
 }
 

@@ -46,9 +46,9 @@ enum dbos_replay_verdict {
     DBOS_REPLAY_TASK_RESULT, /* what the worker answered is not in the record */
     DBOS_REPLAY_KEPT_REPLY,  /* answered by an idempotency key: no procedure ran */
     DBOS_REPLAY_CUT_SHORT,   /* ended from outside: cancel, time limit, memory, disk */
-    DBOS_REPLAY_NO_CALLER,   /* its session is defined in a part of the log that is gone */
-    /* Run again, and different behind a scan, where has_other_order is: it can not be told. */
-    DBOS_REPLAY_ROW_ORDER,
+    /* Run again, and different, but something was not known that may be the reason: */
+    DBOS_REPLAY_NO_CALLER, /* who called: the session began in a part of the log that is gone */
+    DBOS_REPLAY_ROW_ORDER, /* the order of rows in a scan, where has_other_order is */
     DBOS_REPLAY_VERDICTS,
 };
 struct dbos_replay_finding {

@@ -25,18 +25,18 @@ static const char *const asides[DBOS_REPLAY_VERDICTS] = {
     [DBOS_REPLAY_TASK_RESULT] = "results of tasks: the worker's answer is not in the record",
     [DBOS_REPLAY_KEPT_REPLY] = "answered by an idempotency key: nothing ran",
     [DBOS_REPLAY_CUT_SHORT] = "ended from outside (cancel, time limit, memory, disk)",
-    [DBOS_REPLAY_NO_CALLER] = "whose session began in a part of the log that is gone",
-    [DBOS_REPLAY_ROW_ORDER] =
-        "run again and not comparable: they scan a table, and the order of its "
-        "rows is not kept by a snapshot",
+    [DBOS_REPLAY_NO_CALLER] = "different, but who called is not known: the session began in a part "
+                              "of the log that is gone",
+    [DBOS_REPLAY_ROW_ORDER] = "different behind a scan, but the order of its rows is not known: a "
+                              "snapshot does not keep it",
 };
 
 static void say_asides(const struct dbos_replay_facts *facts) {
     for (uint32_t i = 0; i < DBOS_REPLAY_VERDICTS; i++) {
         if (asides[i] != NULL && facts->verdicts[i] != 0) {
-            (void)printf("%s%" PRIu64 " %s\n",
-                         i == DBOS_REPLAY_ROW_ORDER ? "" : "not run again: ", facts->verdicts[i],
-                         asides[i]);
+            (void)printf("%s: %" PRIu64 " %s\n",
+                         i < DBOS_REPLAY_NO_CALLER ? "not run again" : "not comparable",
+                         facts->verdicts[i], asides[i]);
         }
     }
 }
