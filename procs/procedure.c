@@ -245,12 +245,24 @@ enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *s
     for (uint32_t i = 0; i < catalog->procedure_count; i++) {
         struct dbos_procedure_info *procedure = catalog->procedures[i];
         struct dbos_errinfo why = {0};
-        if (load_one(procs, store, catalog, procedure, &why) != DBOS_OK) {
+        if (dbos_procs_find(procs, procedure->id, procedure->version) == NULL &&
+            load_one(procs, store, catalog, procedure, &why) != DBOS_OK) {
             return dbos_fail(info, DBOS_ERR_MODULE, "procedure \"%s\" version %u does not load: %s",
                              procedure->name, procedure->version, why.message);
         }
     }
     return dbos_deaths_read(procs, info);
+}
+
+enum dbos_err dbos_procs_follow(struct dbos_procs *procs, struct dbos_errinfo *info) {
+    enum dbos_err err = dbos_procs_load_all(procs, procs->store, info);
+    if (err == DBOS_OK) {
+        err = dbos_procs_replan(procs, dbos_store_catalog(procs->store), info);
+    }
+    if (err == DBOS_OK) {
+        dbos_procs_committed(procs);
+    }
+    return err;
 }
 
 /* -- the barrier transaction ----------------------------------------------------------------------

@@ -27,6 +27,11 @@ void dbos_procs_close(struct dbos_procs *procs);
 enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *store,
                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 
+/* The store's definitions were changed from outside, by a record that was applied: what is new is
+ * loaded, and everything is planned for them. Versions that were replaced stay. Errors: MODULE,
+ * DEPENDENT_OBJECTS, NOMEM. */
+enum dbos_err dbos_procs_follow(struct dbos_procs *procs, struct dbos_errinfo *info) DBOS_MUST_USE;
+
 /* CREATE [OR REPLACE] PROCEDURE/FUNCTION in a barrier transaction: read the module (from `module`
  * or the file named), check, store its chunks and its definition, load and plan. Undone with the
  * transaction. Errors: MODULE (names every offending symbol), UNDEFINED_FILE, DUPLICATE_FUNCTION,

@@ -5,6 +5,7 @@
  *   dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql 'CREATE … AS :module, …'
  *   dbosctl module check FILE.so …
  *   dbosctl verify DATA_DIR
+ *   dbosctl replay DATA_DIR
  *
  * Exit status: 0 = fine, 1 = the answer is no, 2 = wrong usage.
  *
@@ -17,6 +18,7 @@
 #include "base/env.h"
 #include "base/hash.h"
 #include "procs/module.h"
+#include "tools/dbosctl_replay.h"
 #include "tools/dbosctl_top.h"
 #include "tools/dbosctl_verify.h"
 
@@ -41,7 +43,8 @@ static int usage(void) {
                   "       dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql "
                   "'CREATE PROCEDURE ... LANGUAGE c AS :module, ''symbol'''\n"
                   "       dbosctl module check FILE.so ...\n"
-                  "       dbosctl verify DATA_DIR\n");
+                  "       dbosctl verify DATA_DIR\n"
+                  "       dbosctl replay DATA_DIR\n");
     return EXIT_USAGE;
 }
 
@@ -333,6 +336,8 @@ int main(int argc, char **argv) {
         code = snapshot(&options);
     } else if (is(&options, 0, "verify") && options.count == 2) {
         code = dbosctl_verify(&alloc, options.words[1]);
+    } else if (is(&options, 0, "replay") && options.count == 2) {
+        code = dbosctl_replay(&alloc, options.words[1]);
     } else {
         (void)usage();
     }

@@ -1,4 +1,5 @@
 /* Verification of a stopped node's directory: start-up, without changing anything. */
+#include "txn/history.h"
 #include "txn/log_internal.h"
 #include "txn/snapshot.h"
 #include "txn/txn.h"
@@ -32,10 +33,6 @@ static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_
 static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *v,
                                  struct dbos_log_findings *out, struct dbos_errinfo *info) {
     struct dbos_log *log = v->log;
-    if (dbos_objects_open(alloc, log->identity.object_seed, &log->objects) != DBOS_OK ||
-        dbos_store_open(alloc, log->objects, 1, &v->store) != DBOS_OK) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the tables");
-    }
     out->log.apply = apply_record;
     out->log.arg = v;
     struct dbos_snapshot_load load = {.alloc = alloc,
@@ -57,23 +54,15 @@ static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *
 
 enum dbos_err dbos_log_verify(struct dbos_alloc *alloc, struct dbos_env *env, const char *data_dir,
                               struct dbos_log_findings *out, struct dbos_errinfo *info) {
-    struct verification v = {.log = NULL};
-    struct dbos_objects *objects = NULL;
+    struct dbos_history *history = NULL;
     *out = (struct dbos_log_findings){.log = {.records = 0}};
-    struct dbos_log_options options = {.env = env, .data_dir = data_dir, .read_only = true};
-    enum dbos_err err = dbos_log_open(alloc, &options, &v.log, info);
-    if (err != DBOS_OK) {
-        return err;
+    enum dbos_err err = dbos_history_open(alloc, env, data_dir, 1, &history, info);
+    if (err == DBOS_OK) {
+        struct verification v = {.log = dbos_history_log(history),
+                                 .store = dbos_history_store(history)};
+        out->database = dbos_log_database(v.log);
+        err = verify_open(alloc, &v, out, info);
     }
-    out->database = dbos_log_database(v.log);
-    err = verify_open(alloc, &v, out, info);
-    objects = v.log->objects;
-    dbos_log_close(v.log);
-    if (v.store != NULL) {
-        dbos_store_close(v.store);
-    }
-    if (objects != NULL) {
-        dbos_objects_close(objects);
-    }
+    dbos_history_close(history);
     return err;
 }

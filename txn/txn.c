@@ -69,8 +69,13 @@ void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call) {
     txn->newest = NULL;
     txn->fresh_objects = 0;
     txn->hash_delta = 0;
-    txn->start_us = start_time(txn, call->start_ns);
-    txn->seed = dbos_rng_next(&txn->seeds);
+    if (call->again == NULL) {
+        txn->start_us = start_time(txn, call->start_ns);
+        txn->seed = dbos_rng_next(&txn->seeds);
+    } else {
+        txn->start_us = call->again->start_us;
+        txn->seed = call->again->seed;
+    }
     txn->random_begun = false;
     txn->is_ddl = false;
     txn->attachment = NULL;
@@ -90,6 +95,12 @@ void dbos_txn_set_arguments(struct dbos_txn *txn, const struct dbos_datum *argum
     DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE);
     txn->call.arguments = arguments;
     txn->call.argument_count = count;
+    /* What they drew is in them. What the procedure draws begins with a seed of its own, so that
+     * the one seed of the record stands for all of it. */
+    if (txn->random_begun) {
+        txn->seed = dbos_rng_next(&txn->seeds);
+        txn->random_begun = false;
+    }
     dbos_capture_arguments(txn->capture, arguments, count);
 }
 

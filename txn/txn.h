@@ -34,6 +34,14 @@ enum dbos_err dbos_txn_open(struct dbos_alloc *alloc, const struct dbos_txn_opti
                             struct dbos_txn **out) DBOS_MUST_USE;
 void dbos_txn_close(struct dbos_txn *txn);
 
+/* A recorded transaction that runs again: what it was given then. */
+struct dbos_txn_again {
+    uint64_t position;
+    int64_t commit_us;
+    int64_t start_us;
+    uint64_t seed;
+};
+
 /* Who and what; borrowed until commit or abort. */
 struct dbos_txn_call {
     const struct dbos_session_info *session;
@@ -46,6 +54,7 @@ struct dbos_txn_call {
     uint32_t argument_count;
     bool read_only; /* writes are DBOS_ERR_READ_ONLY */
     bool is_task_result;
+    const struct dbos_txn_again *again; /* NULL: it happens now */
 };
 void dbos_txn_begin(struct dbos_txn *txn, const struct dbos_txn_call *call);
 /* Commit. *out_position: the record's position, or 0 when there was nothing to record. Errors:
@@ -56,6 +65,11 @@ enum dbos_err dbos_txn_commit(struct dbos_txn *txn, uint64_t *out_position,
 uint64_t dbos_txn_abort(struct dbos_txn *txn, enum dbos_err why);
 /* Undo everything and leave no trace at all (re-run of a call: stale plan). */
 void dbos_txn_forget(struct dbos_txn *txn);
+/* The end of one that ran `again`, without a log: *record is what commit (`why` is OK) or abort
+ * would have written, empty where that is nothing; then everything is undone, and no trace is left.
+ * Errors: NOMEM. */
+enum dbos_err dbos_txn_rehearse(struct dbos_txn *txn, enum dbos_err why, struct dbos_buf *record,
+                                struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* The procedure that really runs, where that is another version than begin said. */
 void dbos_txn_set_procedure(struct dbos_txn *txn, uint32_t procedure, uint32_t version,

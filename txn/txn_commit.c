@@ -280,3 +280,46 @@ void dbos_txn_forget(struct dbos_txn *txn) {
     dbos_txn_undo_all(txn);
     txn->state = DBOS_TXN_IDLE;
 }
+
+/* --- again ----------------------------------------------------------------------------------- */
+
+static enum dbos_err put_record(struct dbos_txn *txn, struct dbos_record_head *head,
+                                struct dbos_buf *out, struct dbos_errinfo *info) {
+    size_t bytes_max = dbos_capture_record_bytes_max(txn->capture, head);
+    if (bytes_max > DBOS_RECORD_BYTES_MAX) {
+        return dbos_fail(info, DBOS_ERR_LIMIT, "the record is over %d bytes",
+                         DBOS_RECORD_BYTES_MAX);
+    }
+    uint8_t *to = dbos_buf_reserve(out, bytes_max);
+    if (to == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a record");
+    }
+    head->position = txn->call.again->position;
+    head->commit_us = txn->call.again->commit_us;
+    out->size_bytes += dbos_capture_finish(txn->capture, head, txn->call.session, to);
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_txn_rehearse(struct dbos_txn *txn, enum dbos_err why, struct dbos_buf *record,
+                                struct dbos_errinfo *info) {
+    struct dbos_record_head head;
+    struct dbos_log_entry *entry = NULL;
+    enum dbos_err err = DBOS_OK;
+    DBOS_CHECK(txn->state == DBOS_TXN_ACTIVE && txn->call.again != NULL);
+    DBOS_CHECK(txn->options.log == NULL && !txn->is_ddl);
+    dbos_buf_reset(record);
+    if (why != DBOS_OK) {
+        dbos_txn_undo_all(txn); /* as abort does, which shows in the record's flags */
+    }
+    if (txn->doom != DBOS_OK || dbos_capture_failed(txn->capture)) {
+        err = dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a transaction that runs again");
+    } else if (txn->newest != NULL || dbos_capture_has_reads(txn->capture)) {
+        err = prepare_record(txn, why, &head, &entry, info);
+        if (err == DBOS_OK) {
+            err = put_record(txn, &head, record, info);
+        }
+    }
+    dbos_txn_undo_all(txn);
+    txn->state = DBOS_TXN_IDLE;
+    return err;
+}

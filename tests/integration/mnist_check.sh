@@ -43,3 +43,7 @@ psql -X -q -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U loader -d dbos \
 grep -q "predictions are those of the double-precision pass" "$dir/got" || fail "$(cat "$dir/got")"
 echo "planted errors are found: $(tail -n 1 "$dir/got")"
 node_stop
+
+# The calls of the demo (large values, tasks, a model that is stored) do the same again.
+"$bin/dbosctl" replay "$dir/node" >"$dir/got" || fail "$(cat "$dir/got")"
+echo "run again: $(tail -n 1 "$dir/got")"

@@ -1,5 +1,6 @@
 #include "tests/model/episode.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -489,6 +490,22 @@ static void set_up(struct episode *e) {
     episode_learn_positions(e, NULL);
 }
 
+/* Every recorded call, run again on the state that it met, does the same. */
+static void replay(struct episode *e) {
+    char text[3 * EPISODE_PATH_BYTES];
+    (void)snprintf(text, sizeof text, "%s/dbosctl replay %s", e->bin, e->data);
+    FILE *said = popen(text, "r");
+    while (said != NULL && fgets(text, sizeof text, said) != NULL) {
+        (void)sscanf(text, "%" SCNu64 " calls run again", &e->replayed);
+        if (strncmp(text, "DIFFERENT", 9) == 0 || text[0] == ' ') {
+            (void)fputs(text, stderr);
+        }
+    }
+    if (said == NULL || pclose(said) != 0 || e->replayed == 0) {
+        episode_fail(e, "dbosctl replay %s finds something else than was recorded", e->data);
+    }
+}
+
 static void tear_down(struct episode *e) {
     char command[EPISODE_PATH_BYTES + 16];
     disconnect(e);
@@ -497,6 +514,7 @@ static void tear_down(struct episode *e) {
     if (status != 0) {
         episode_fail(e, "the node did not stop cleanly: status %d; see %s", status, e->log);
     }
+    replay(e);
     (void)snprintf(command, sizeof command, "rm -rf %s", e->dir);
     (void)!system(command);
     e->recorded = e->oracle.txn_count;

@@ -47,6 +47,7 @@ struct episode {
     /* For the summary. */
     uint32_t kills, groups, aborted, recorded;
     uint64_t compared; /* lines */
+    uint64_t replayed; /* calls */
     double check_s;
 };
 

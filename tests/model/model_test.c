@@ -37,9 +37,11 @@ static void run_one(const struct plan *plan, uint32_t i) {
     episode_run(&e);
     (void)printf(
         "episode %u of %u (seed %llu): %u recorded, %u failed as they should, %u kills, %u "
-        "groups, %llu lines of provenance compared in %.1f s, %.1f s in all\n",
+        "groups, %llu lines of provenance compared in %.1f s, %llu calls run again, %.1f s in "
+        "all\n",
         i + 1, plan->episodes, (unsigned long long)e.seed, e.recorded, e.aborted, e.kills, e.groups,
-        (unsigned long long)e.compared, e.check_s, (double)(env->ops->mono_ns(env) - start) / 1e9);
+        (unsigned long long)e.compared, e.check_s, (unsigned long long)e.replayed,
+        (double)(env->ops->mono_ns(env) - start) / 1e9);
     (void)fflush(stdout);
 }
 

@@ -7,10 +7,14 @@
 enum { SECTOR = 512, FILES_MAX = 4096, OPEN_MAX = 1024, PATH_BYTES = 128 };
 
 const char *const sim_fault_names[SIM_FAULTS] = {
-    [SIM_TORN_WRITE] = "torn write",       [SIM_LOST_WRITE] = "lost write",
-    [SIM_LOST_NAME] = "lost name",         [SIM_WRITE_FAILS] = "write fails",
-    [SIM_SYNC_FAILS] = "sync fails",       [SIM_READ_FAILS] = "read fails",
-    [SIM_DISK_FULL] = "disk full",         [SIM_SLOW] = "slow operation",
+    [SIM_TORN_WRITE] = "torn write",
+    [SIM_LOST_WRITE] = "lost write",
+    [SIM_LOST_NAME] = "lost name",
+    [SIM_WRITE_FAILS] = "write fails",
+    [SIM_SYNC_FAILS] = "sync fails",
+    [SIM_READ_FAILS] = "read fails",
+    [SIM_DISK_FULL] = "disk full",
+    [SIM_SLOW] = "slow operation",
     [SIM_CRASH_AT_OPERATION] = "crash at an operation",
     [SIM_CRASH_AT_SWITCH] = "crash at a switch",
 };

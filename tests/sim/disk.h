@@ -14,14 +14,14 @@
 #include "tests/sim/sched.h"
 
 enum sim_fault {
-    SIM_TORN_WRITE,   /* a crash kept some sectors of a write and lost others */
-    SIM_LOST_WRITE,   /* a crash lost one as a whole */
-    SIM_LOST_NAME,    /* a crash lost a name */
-    SIM_WRITE_FAILS,  /* EIO */
-    SIM_SYNC_FAILS,   /* EIO */
-    SIM_READ_FAILS,   /* EIO */
-    SIM_DISK_FULL,    /* ENOSPC */
-    SIM_SLOW,         /* an operation took 1 to 100 ms */
+    SIM_TORN_WRITE,  /* a crash kept some sectors of a write and lost others */
+    SIM_LOST_WRITE,  /* a crash lost one as a whole */
+    SIM_LOST_NAME,   /* a crash lost a name */
+    SIM_WRITE_FAILS, /* EIO */
+    SIM_SYNC_FAILS,  /* EIO */
+    SIM_READ_FAILS,  /* EIO */
+    SIM_DISK_FULL,   /* ENOSPC */
+    SIM_SLOW,        /* an operation took 1 to 100 ms */
     SIM_CRASH_AT_OPERATION,
     SIM_CRASH_AT_SWITCH,
     SIM_FAULTS,

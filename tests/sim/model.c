@@ -149,8 +149,8 @@ static bool writes(const struct sim_op *op) {
            op->kind != SIM_INDEX && op->kind != SIM_DROP_INDEX;
 }
 
-struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op,
-                                uint64_t position, bool look, uint32_t *out_writes) {
+struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op, uint64_t position,
+                                bool look, uint32_t *out_writes) {
     static struct sim_model copy;
     *out_writes = 0;
     if (op->key >= 0 && model->has_key[op->key]) {
@@ -185,8 +185,9 @@ bool sim_answers_agree(const struct sim_answer *one, const struct sim_answer *ot
 void sim_describe(const struct sim_op *op, const struct sim_answer *answer, char *out,
                   size_t out_bytes) {
     static const char *const names[SIM_KINDS] = {
-        "INSERT", "ADD",      "DELETE",       "ADD_RANGE", "DIVIDE_RANGE", "GET",       "COUNT",
-        "TRANSFER", "TRANSFER_BAD", "SMALL_ADD", "SMALL_COUNT",  "INDEX", "DROP_INDEX"};
+        "INSERT",      "ADD",   "DELETE",    "ADD_RANGE",    "DIVIDE_RANGE",
+        "GET",         "COUNT", "TRANSFER",  "TRANSFER_BAD", "SMALL_ADD",
+        "SMALL_COUNT", "INDEX", "DROP_INDEX"};
     (void)snprintf(out, out_bytes,
                    "%s a=%lld b=%lld n=%lld text=%u key=%d -> error '%s' rows %u (%lld, %lld) "
                    "changed %lld",

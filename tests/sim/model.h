@@ -23,7 +23,7 @@ enum sim_kind {
     SIM_TRANSFER_BAD, /* … and a third that fails: nothing remains */
     SIM_SMALL_ADD,    /* a, n: the table that is not partitioned */
     SIM_SMALL_COUNT,
-    SIM_INDEX,        /* CREATE INDEX */
+    SIM_INDEX, /* CREATE INDEX */
     SIM_DROP_INDEX,
     SIM_KINDS,
 };
@@ -70,8 +70,8 @@ struct sim_model {
 
 /* Run it: what its answer must be, and how many rows it writes (*out_writes; of DDL: 0). `position`
  * is that of the transaction. The model changes as the tables do; with `look` it does not. */
-struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op,
-                                uint64_t position, bool look, uint32_t *out_writes);
+struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op, uint64_t position,
+                                bool look, uint32_t *out_writes);
 bool sim_answers_agree(const struct sim_answer *one, const struct sim_answer *other);
 /* "GET 3 -> 1 row (5, 20)" */
 void sim_describe(const struct sim_op *op, const struct sim_answer *answer, char *out,

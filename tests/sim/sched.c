@@ -271,8 +271,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
                                   const struct timespec *until);
 int __wrap_pthread_cond_signal(pthread_cond_t *cond);
 int __wrap_pthread_cond_broadcast(pthread_cond_t *cond);
-int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes,
-                          void *(*run)(void *arg), void *arg);
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*run)(void *arg),
+                          void *arg);
 int __wrap_pthread_join(pthread_t thread, void **out);
 int __wrap_pthread_setname_np(pthread_t thread, const char *name);
 int __wrap_pthread_setschedparam(pthread_t thread, int policy, const struct sched_param *param);
@@ -335,8 +335,8 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *cond) {
     return 0;
 }
 
-int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes,
-                          void *(*run)(void *arg), void *arg) {
+int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*run)(void *arg),
+                          void *arg) {
     (void)attributes;
     struct task *task = make_task("thread", run, arg);
     *out = (pthread_t)(task - sim.tasks);
@@ -421,9 +421,9 @@ static long futex(uint32_t *word, int operation, uint32_t value, const struct ti
         errno = EAGAIN;
         return -1;
     }
-    sim_wait(word, timeout == NULL ? FOREVER
-                                   : (uint64_t)timeout->tv_sec * 1000000000 +
-                                         (uint64_t)timeout->tv_nsec);
+    sim_wait(word, timeout == NULL
+                       ? FOREVER
+                       : (uint64_t)timeout->tv_sec * 1000000000 + (uint64_t)timeout->tv_nsec);
     if (!sim.now->was_woken) {
         errno = ETIMEDOUT;
         return -1;

@@ -59,8 +59,7 @@ static void add(const struct world_facts *facts) {
 
 static void fail(uint64_t seed, const char *why) {
     failures++;
-    (void)fprintf(stderr,
-                  "FAILED: seed %llu %s\n  repeat with: --first %llu --seeds 1 --loud\n",
+    (void)fprintf(stderr, "FAILED: seed %llu %s\n  repeat with: --first %llu --seeds 1 --loud\n",
                   (unsigned long long)seed, why, (unsigned long long)seed);
 }
 

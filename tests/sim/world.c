@@ -487,9 +487,8 @@ static void judge_new(const struct dbos_record_head *head, struct dbos_record_de
     }
     op->logged = head->position;
     if (op->is_acked && op->position != op->logged) {
-        wrong("operation %u was told position %llu and stands at %llu",
-              (unsigned)(op - world.ops), (unsigned long long)op->position,
-              (unsigned long long)op->logged);
+        wrong("operation %u was told position %llu and stands at %llu", (unsigned)(op - world.ops),
+              (unsigned long long)op->position, (unsigned long long)op->logged);
     }
     struct sim_answer expected =
         sim_model_run(&world.model, op, head->position, head->outcome != DBOS_OK, &writes);
@@ -581,8 +580,7 @@ static void judge_unlogged(void) {
         if (op->position == 0 || is_full) {
             continue; /* it left no record: an error that met nothing, or nothing was read */
         }
-        struct sim_answer expected =
-            sim_model_run(&world.model, op, op->position, true, &writes);
+        struct sim_answer expected = sim_model_run(&world.model, op, op->position, true, &writes);
         if (writes != 0 && op->answer.error[0] == '\0') {
             char told[200];
             sim_describe(op, &op->answer, told, sizeof told);
@@ -794,11 +792,12 @@ static void live(void *arg) {
 static void say_life(enum sim_end end) {
     static const char *const ends[] = {"stopped", "the machine went down", "the process ended"};
     if (world.is_loud) {
-        (void)fprintf(stderr,
-                      "life %u: %u partitions, %s, %u operations so far, %u acknowledged, log judged "
-                      "to %llu: %s\n",
-                      world.life, world.partitions, world.is_sync ? "sync" : "async",
-                      world.op_count, world.acked, (unsigned long long)world.judged, ends[end]);
+        (void)fprintf(
+            stderr,
+            "life %u: %u partitions, %s, %u operations so far, %u acknowledged, log judged "
+            "to %llu: %s\n",
+            world.life, world.partitions, world.is_sync ? "sync" : "async", world.op_count,
+            world.acked, (unsigned long long)world.judged, ends[end]);
     }
 }
 

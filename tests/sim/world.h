@@ -12,8 +12,8 @@ struct world_facts {
     uint32_t operations; /* that clients have begun */
     uint32_t acked;
     uint32_t lives;
-    uint32_t crashes; /* of the machine or the process, with a recovery behind it */
-    uint32_t records; /* in the log at the end */
+    uint32_t crashes;   /* of the machine or the process, with a recovery behind it */
+    uint32_t records;   /* in the log at the end */
     uint32_t snapshots; /* lives that began with one */
     uint64_t trace;
     uint64_t fired[SIM_FAULTS];

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ARGUMENTS_MAX = 32 };
+enum { WORDS_MAX = 32 };
 
 static void run_node(const struct node_options *options, int out) {
     char program[512];
@@ -23,24 +23,25 @@ static void run_node(const struct node_options *options, int out) {
         (void)setenv(e[0], e[1], 1);
     }
     (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
-    const char *arguments[ARGUMENTS_MAX] = {"dbosd",
-                                            "--data-dir",
-                                            options->data,
-                                            "--port",
-                                            "0",
-                                            "--partitions",
-                                            options->partitions,
-                                            "--provenance-reads",
-                                            "strict",
-                                            "--log-segment-bytes",
-                                            "131072",
-                                            "--snapshot-log-bytes",
-                                            "300000"};
-    size_t count = 13;
-    for (const char *const *a = options->arguments; a != NULL && *a != NULL; a++) {
-        arguments[count++] = *a;
+    const char *words[WORDS_MAX] = {"dbosd",
+                                    "--data-dir",
+                                    options->data,
+                                    "--port",
+                                    "0",
+                                    "--partitions",
+                                    options->partitions,
+                                    "--provenance-reads",
+                                    "strict",
+                                    "--log-segment-bytes",
+                                    "131072",
+                                    "--snapshot-log-bytes",
+                                    "300000"};
+    int count = 13;
+    for (const char *const *a = options->arguments;
+         a != NULL && *a != NULL && count < WORDS_MAX - 1; a++) {
+        words[count++] = *a; /* the last word about an option counts */
     }
-    (void)execv(program, (char **)(uintptr_t)arguments);
+    (void)execv(program, (char *const *)(uintptr_t)words);
     _exit(127);
 }
 
