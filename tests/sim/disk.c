@@ -173,9 +173,10 @@ static void lose_sectors(struct content *content) {
         if (is_lost) {
             put_back(content, sector);
         }
-        disk.fired[SIM_TORN_WRITE] += (is_lost && was_kept && !was_lost);
+        bool was_torn = was_kept && was_lost;
         was_kept |= !is_lost;
         was_lost |= is_lost;
+        disk.fired[SIM_TORN_WRITE] += was_kept && was_lost && !was_torn;
         content->newest = sector->older;
         free(sector);
     }

@@ -55,7 +55,8 @@ static struct world {
     uint32_t op_count;
     int32_t key_count;
     struct position positions[POSITIONS_MAX];
-    uint64_t judged; /* the newest position that the model has seen */
+    uint64_t judged;   /* the newest position that the model has seen */
+    uint32_t unjudged; /* the first life whose operations it has not */
     struct sim_model model;
     uint64_t state_hash; /* at an orderly stop; 0 = not known */
     uint32_t acked;
@@ -464,7 +465,7 @@ static void expect_answer(const struct sim_op *op, const struct sim_answer *expe
 static struct sim_op *op_of(const struct dbos_record_head *head) {
     bool is_ours = head->request > 0 && head->request <= world.op_count;
     struct sim_op *op = is_ours ? &world.ops[head->request - 1] : NULL;
-    return op != NULL && op->life == world.life - 1 ? op : NULL;
+    return op != NULL && op->life >= world.unjudged ? op : NULL;
 }
 
 /* A record of the life before, in the order of the log: the model does the same. */
@@ -473,7 +474,7 @@ static void judge_new(const struct dbos_record_head *head, struct dbos_record_de
     struct dbos_event event;
     uint32_t writes = 0;
     if (op == NULL) {
-        if (world.life > 1 || head->position > SETUP) {
+        if (head->position > SETUP) {
             wrong("position %llu is of request %llu, which nobody made",
                   (unsigned long long)head->position, (unsigned long long)head->request);
         }
@@ -572,7 +573,7 @@ static uint64_t walk_log(void) {
 static void judge_unlogged(void) {
     for (uint32_t i = 0; i < world.op_count; i++) {
         struct sim_op *op = &world.ops[i];
-        if (op->life != world.life - 1 || !op->is_acked || op->logged != 0 || !op->is_sync) {
+        if (op->life < world.unjudged || !op->is_acked || op->logged != 0 || !op->is_sync) {
             continue;
         }
         uint32_t writes = 0;
@@ -633,6 +634,7 @@ static void judge(void) {
     }
     judge_unlogged();
     world.judged = last;
+    world.unjudged = world.life;
     judge_rows();
     uint64_t hash = dbos_store_state_hash(world.engine->store);
     if (world.state_hash != 0 && hash != world.state_hash) {
@@ -680,13 +682,13 @@ static void choose_mood(struct sim_disk_mood *mood) {
     static const uint32_t slow[] = {0, 0, 3, 30};
     *mood = (struct sim_disk_mood){.slow_per_mille = slow[sim_dice(4)]};
     if (sim_dice(4) == 0) {
-        mood->fail_per_million = 300;
+        mood->fail_per_million = 1000;
     }
     if (sim_dice(5) == 0) {
         mood->room_bytes = sim_disk_bytes() + sim_dice(200000);
     }
-    if (sim_dice(2) == 0) {
-        mood->crash_at = 1 + sim_dice(sim_dice(2) == 0 ? 60 : 3000);
+    if (sim_dice(3) != 0) {
+        mood->crash_at = 1 + sim_dice(sim_dice(2) == 0 ? 60 : 2000);
     }
 }
 
@@ -806,12 +808,16 @@ static void run_life(bool is_last) {
     uint32_t most = SIM_OPS_MAX - world.op_count - PIPELINE_MAX;
     world.partitions = 1 + (uint32_t)sim_dice(4);
     world.is_sync = sim_dice(5) != 0;
-    world.quota = is_last ? 50 : 1 + (uint32_t)sim_dice(left + 200);
+    world.quota = is_last ? 50 : 1 + (uint32_t)sim_dice(left / 2 + 200);
     world.quota = world.quota > most ? most : world.quota;
     world.acked_position = world.judged;
     world.is_stopped = false;
     sim_set(20, 0);
+    uint64_t before = sim_disk_fired()[SIM_CRASH_AT_OPERATION];
     enum sim_end end = sim_life(live, &is_last);
+    if (end == SIM_CRASH && sim_disk_fired()[SIM_CRASH_AT_OPERATION] == before) {
+        sim_note_fault(SIM_CRASH_AT_SWITCH);
+    }
     if (end == SIM_DONE && !world.is_stopped) {
         wrong("a life ended without its end");
     }
