@@ -7,7 +7,7 @@
 #include "base/err.h"
 #include "tests/history/checker_internal.h"
 
-enum { SAID_MAX = 20, CYCLE_PRINT_MAX = 12 };
+enum { SAID_MAX = 4, CYCLE_PRINT_MAX = 12 };
 
 const char *checker_anomaly_name(enum checker_anomaly anomaly) {
     static const char *const names[CHECKER_ANOMALIES] = {
@@ -55,7 +55,7 @@ static void print_op(const struct checker *c, uint32_t op) {
 static bool count_anomaly(struct checker *c, enum checker_anomaly anomaly) {
     c->report->anomalies++;
     c->report->found[anomaly]++;
-    return c->out != NULL && c->said++ < SAID_MAX;
+    return c->out != NULL && c->said[anomaly]++ < SAID_MAX;
 }
 
 void checker_say(struct checker *c, enum checker_anomaly anomaly, uint32_t op, uint32_t other,

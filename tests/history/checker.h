@@ -41,7 +41,7 @@ struct checker_report {
     uint64_t reads; /* of objects that were checked */
 };
 
-/* Check all of it. The first anomalies are explained in `out` (NULL: nowhere). O(n log n). */
+/* Check all of it. The first of each kind are explained in `out` (NULL: nowhere). O(n log n). */
 void checker_run(const struct history *h, FILE *out, struct checker_report *report);
 
 const char *checker_anomaly_name(enum checker_anomaly anomaly);

@@ -34,7 +34,7 @@ struct checker {
     const struct history *h;
     struct checker_report *report;
     FILE *out;
-    uint32_t said; /* anomalies explained so far */
+    uint32_t said[CHECKER_ANOMALIES]; /* explained so far */
     struct graph graph;
     uint32_t *step_op;   /* the transaction of each step */
     uint8_t *step_flags; /* CHECKER_EXTERNAL … */

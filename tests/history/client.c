@@ -11,9 +11,14 @@ enum { ANSWER_MAX = 65536 }; /* numbers */
 
 void client_stage_init(struct client_stage *stage, struct dbos_env *env, uint64_t operations) {
     *stage = (struct client_stage){.env = env, .operations = operations};
+    stage->start_ns = env->ops->mono_ns(env);
     workload_init(&stage->workload);
     (void)pthread_mutex_init(&stage->lock, NULL);
     (void)pthread_cond_init(&stage->changed, NULL);
+}
+
+static uint64_t now_ns(struct client_stage *stage) {
+    return stage->env->ops->mono_ns(stage->env) - stage->start_ns;
 }
 
 void client_stage_up(struct client_stage *stage, int port) {
@@ -21,7 +26,7 @@ void client_stage_up(struct client_stage *stage, int port) {
     stage->is_up = true;
     stage->incarnation++;
     stage->port = port;
-    stage->ready_ns = stage->env->ops->mono_ns(stage->env);
+    stage->ready_ns = now_ns(stage);
     (void)pthread_cond_broadcast(&stage->changed);
     (void)pthread_mutex_unlock(&stage->lock);
 }
@@ -164,7 +169,7 @@ static void take_error(struct answer *a, const PGresult *result) {
 /* When what came is known: ok, failed, or, with the connection gone, unknown as it was begun. */
 static void settle(struct client *c, const struct client_flight *flight, const struct answer *a) {
     struct history_op *op = &c->history.ops[flight->op];
-    uint64_t now_ns = c->stage->env->ops->mono_ns(c->stage->env);
+    uint64_t return_ns = now_ns(c->stage);
     if (a->state[0] == '\0' && a->is_whole) {
         op->outcome = a->has_no_effect ? HISTORY_FAILED : HISTORY_OK;
         if (op->outcome == HISTORY_OK &&
@@ -177,7 +182,7 @@ static void settle(struct client *c, const struct client_flight *flight, const s
     } else {
         fail(c, "%s: %s", a->state, a->message);
     }
-    op->return_ns = now_ns;
+    op->return_ns = return_ns;
     c->settled++;
 }
 
@@ -288,8 +293,7 @@ static bool send_next(struct client *c) {
     if (!pick(c, &flight->asked)) {
         return false;
     }
-    flight->op = workload_begin(&c->history, &flight->asked, process_of(c),
-                                c->stage->env->ops->mono_ns(c->stage->env));
+    flight->op = workload_begin(&c->history, &flight->asked, process_of(c), now_ns(c->stage));
     c->sent++;
     return c->kind == CLIENT_SQL ? send_sql(c, &flight->asked) : send_program(c, &flight->asked);
 }

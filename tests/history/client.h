@@ -25,6 +25,7 @@ struct client_stage {
     bool is_up;
     uint32_t incarnation; /* counts nodes from 1 */
     int port;
+    uint64_t start_ns; /* times of the history count from here */
     uint64_t ready_ns; /* when the present one was ready, before anybody asked it */
     char failure[512];
 };

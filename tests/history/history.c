@@ -238,13 +238,16 @@ static void write_edn_event(const struct history *h, const struct edn_event *eve
 
 void history_write_edn(const struct history *h, FILE *out) {
     struct edn_event *events = malloc((2 * h->op_count + 1) * sizeof *events);
+    size_t count = 0;
     DBOS_CHECK(events != NULL);
     for (size_t i = 0; i < h->op_count; i++) {
-        events[2 * i] = (struct edn_event){h->ops[i].invoke_ns, i, false};
-        events[2 * i + 1] = (struct edn_event){h->ops[i].return_ns, i, true};
+        events[count++] = (struct edn_event){h->ops[i].invoke_ns, i, false};
+        if (h->ops[i].return_ns != HISTORY_NEVER) {
+            events[count++] = (struct edn_event){h->ops[i].return_ns, i, true};
+        }
     }
-    qsort(events, 2 * h->op_count, sizeof *events, by_time);
-    for (size_t i = 0; i < 2 * h->op_count; i++) {
+    qsort(events, count, sizeof *events, by_time);
+    for (size_t i = 0; i < count; i++) {
         write_edn_event(h, &events[i], i, out);
     }
     free(events);

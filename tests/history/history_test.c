@@ -6,9 +6,12 @@
  * history of what all clients were told is checked (checker.h).
  *
  *   history_test [--operations N] [--kills K] [--seed S] [--partitions N] [--durability sync|async]
- *                [--clients N] [--bin DIR] [--modules DIR] [--lose SHIM --apply PROGRAM]
+ *                [--clients N] [--bin DIR] [--modules DIR]
+ *                [--lose SHIM --apply PROGRAM [--ignore-sync yes]] [--must-find ANOMALY]
  *
- * With --lose (tests/support/lose_unsynced.c) every kill drops what was not synced, too. A failure
+ * With --lose (tests/support/lose_unsynced.c) every kill drops what was not synced, too; with
+ * --ignore-sync nothing is ever synced, so that acknowledged transactions are lost, and --must-find
+ * "lost write" is what has to come out. A failure
  * keeps the data directory, writes the history there as EDN, and prints how to repeat it; when a
  * kill hits depends on the clock as well. */
 #include <signal.h>
@@ -27,6 +30,8 @@ struct shared {
     struct dbos_env *env;
     const char *bin, *modules, *partitions, *durability;
     const char *shim, *apply; /* NULL: plain kills */
+    const char *must_find;    /* the name of an anomaly that there has to be; NULL: none may be */
+    bool ignore_sync;
     uint64_t operations, seed;
     uint32_t kills, client_count;
     char dir[256], data[288], journal[288], log[288];
@@ -70,19 +75,25 @@ static double seconds(const struct shared *s) { return (double)s->env->ops->mono
  */
 
 /* Reads relaxed, as by default: strict ones would hide a reader that is told too early. */
-static int start_node(struct shared *s) {
+static int start_node(struct shared *s, bool lose) {
     const char *const arguments[] = {
         "--provenance-reads",  "relaxed", "--durability",         s->durability,
         "--log-segment-bytes", "4194304", "--snapshot-log-bytes", "67108864",
         "--no-worker",         NULL};
-    const char *const environment[] = {
-        "LD_PRELOAD", s->shim, "LOSE_UNSYNCED_ROOT", s->data, "LOSE_UNSYNCED_JOURNAL",
-        s->journal,   NULL};
+    const char *const environment[] = {"LD_PRELOAD",
+                                       s->shim,
+                                       "LOSE_UNSYNCED_ROOT",
+                                       s->data,
+                                       "LOSE_UNSYNCED_JOURNAL",
+                                       s->journal,
+                                       s->ignore_sync ? "LOSE_UNSYNCED_IGNORE_SYNC" : NULL,
+                                       "1",
+                                       NULL};
     struct node_options options = {.bin = s->bin,
                                    .data = s->data,
                                    .log = s->log,
                                    .partitions = s->partitions,
-                                   .environment = s->shim == NULL ? NULL : environment,
+                                   .environment = lose ? environment : NULL,
                                    .arguments = arguments};
     int port = 0;
     s->node = node_start(&options, &port);
@@ -110,9 +121,17 @@ static void kill_node(struct shared *s) {
 static void restart_node(struct shared *s) {
     double start = seconds(s);
     kill_node(s);
-    int port = start_node(s);
+    int port = start_node(s, s->shim != NULL);
     s->restart_s += seconds(s) - start;
     client_stage_up(&s->stage, port);
+}
+
+static void stop_node(struct shared *s) {
+    int status = node_stop(s->node);
+    s->node = 0;
+    if (status != 0) {
+        fail(s, "the node did not stop in order: status %d; see %s", status, s->log);
+    }
 }
 
 static void must(struct shared *s, PGconn *conn, const char *sql) {
@@ -124,9 +143,11 @@ static void must(struct shared *s, PGconn *conn, const char *sql) {
     PQclear(result);
 }
 
-static void set_up(struct shared *s, int port) {
+/* By a node of its own, which stops in order: no kill takes the tables away. */
+static void set_up(struct shared *s) {
     char sql[WORKLOAD_SQL_BYTES];
-    (void)snprintf(sql, sizeof sql, "host=127.0.0.1 port=%d user=setup dbname=dbos", port);
+    (void)snprintf(sql, sizeof sql, "host=127.0.0.1 port=%d user=setup dbname=dbos",
+                   start_node(s, false));
     PGconn *conn = PQconnectdb(sql);
     for (const char *const *statement = workload_schema(); *statement != NULL; statement++) {
         must(s, conn, *statement);
@@ -145,26 +166,28 @@ static void set_up(struct shared *s, int port) {
                    s->modules);
     must(s, conn, sql);
     PQfinish(conn);
+    stop_node(s);
 }
 
 /* -- clients and kills ---------------------------------------------------------------------------
  */
 
-/* A third of them with one request at a time, a third with a few, one in four with SQL. */
+/* Half of them with SQL, the others with programs, one or several under way at a time. */
 static void start_clients(struct shared *s) {
     static const struct {
         enum client_kind kind;
         uint32_t depth;
-    } kinds[] = {
-        {CLIENT_PROGRAMS, 1}, {CLIENT_PROGRAMS, 8}, {CLIENT_SQL, 1}, {CLIENT_PROGRAMS, 24}};
+    } kinds[] = {{CLIENT_PROGRAMS, 1}, {CLIENT_SQL, 1}, {CLIENT_PROGRAMS, 8},
+                 {CLIENT_SQL, 1},      {CLIENT_SQL, 1}, {CLIENT_PROGRAMS, 24}};
+    enum { KINDS = sizeof kinds / sizeof kinds[0] };
     s->clients = calloc(s->client_count + 1, sizeof *s->clients);
     DBOS_CHECK(s->clients != NULL);
     for (uint32_t i = 0; i < s->client_count; i++) {
         struct client *c = &s->clients[i];
         c->stage = &s->stage;
         c->number = i;
-        c->kind = kinds[i % 4].kind;
-        c->depth = kinds[i % 4].depth;
+        c->kind = kinds[i % KINDS].kind;
+        c->depth = kinds[i % KINDS].depth;
         history_init(&c->history);
         client_start(c, dbos_rng_next(&s->rng));
     }
@@ -267,15 +290,33 @@ static void write_history(const struct shared *s) {
     (void)fprintf(stderr, "  history: %s\n", path);
 }
 
+static bool has_found(const struct checker_report *report, const char *name) {
+    for (enum checker_anomaly a = 0; a < CHECKER_ANOMALIES; a++) {
+        if (report->found[a] > 0 && strcmp(checker_anomaly_name(a), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void check(struct shared *s) {
     struct checker_report report;
     double start = seconds(s);
     checker_run(&s->history, stdout, &report);
     print_report(&report, seconds(s) - start);
+    if (s->must_find != NULL) {
+        if (!has_found(&report, s->must_find)) {
+            fail(s, "no %s among %llu anomalies", s->must_find,
+                 (unsigned long long)report.anomalies);
+        }
+        (void)printf("found as it must be: %s\n", s->must_find);
+        return;
+    }
     if (report.anomalies > 0) {
         write_history(s);
         fail(s, "%llu anomalies", (unsigned long long)report.anomalies);
     }
+    (void)printf("%u kills, and one at the end: strictly serialisable\n", s->kills);
 }
 
 /* -- main ----------------------------------------------------------------------------------------
@@ -298,6 +339,8 @@ static void open_shared(struct shared *s, int argc, char **argv) {
     s->durability = option(argc, argv, "--durability", "sync");
     s->shim = option(argc, argv, "--lose", NULL);
     s->apply = option(argc, argv, "--apply", NULL);
+    s->ignore_sync = option(argc, argv, "--ignore-sync", NULL) != NULL;
+    s->must_find = option(argc, argv, "--must-find", NULL);
     s->operations = strtoull(option(argc, argv, "--operations", "20000"), NULL, 10);
     s->kills = (uint32_t)atoi(option(argc, argv, "--kills", "3"));
     s->client_count = (uint32_t)atoi(option(argc, argv, "--clients", "12"));
@@ -330,26 +373,21 @@ int main(int argc, char **argv) {
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     open_shared(&s, argc, argv);
     client_stage_init(&s.stage, s.env, s.operations);
-    int port = start_node(&s);
-    set_up(&s, port);
+    set_up(&s);
+    client_stage_up(&s.stage, start_node(&s, s.shim != NULL));
     double start = seconds(&s);
-    client_stage_up(&s.stage, port);
     start_clients(&s);
     run_and_kill(&s);
     double run_s = seconds(&s) - start;
     double working_s = run_s - s.restart_s;
     restart_node(&s);
     read_everything(&s);
-    if (node_stop(s.node) != 0) {
-        fail(&s, "the node did not stop in order; see %s", s.log);
-    }
-    s.node = 0;
+    stop_node(&s);
     collect_history(&s);
     (void)printf("ran %.1f s, of which %.1f s in restarts: %.0f operations/s between them\n", run_s,
                  run_s - working_s, (double)s.operations / working_s);
     print_operations(&s.history);
     check(&s);
-    (void)printf("%u kills, and one at the end: strictly serialisable\n", s.kills);
     history_fini(&s.history);
     free(s.clients);
     remove_all(&s);

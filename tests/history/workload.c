@@ -181,28 +181,60 @@ void workload_pick(struct workload *w, struct dbos_rng *rng, struct workload_op 
     }
 }
 
-/* At most one write, which may find no list to append to: then the transaction has no effect. */
-void workload_pick_sql(struct workload *w, struct dbos_rng *rng, struct workload_op *out) {
+static void pick_one_read(struct workload *w, struct dbos_rng *rng, struct workload_op *op) {
     uint32_t part = below(rng, WORKLOAD_PARTS);
-    uint32_t form = below(rng, 32);
+    uint32_t form = below(rng, 4);
+    if (form < 2) {
+        op->kind = HISTORY_LIST_TXN;
+        read_list(w, rng, op, part);
+    } else if (form == 2) {
+        op->kind = HISTORY_SET_TXN;
+        add_step(op, HISTORY_OP_READ_SET, pick_set(w, rng, part, false), 0);
+    } else {
+        op->kind = HISTORY_REGISTER_TXN;
+        add_step(op, HISTORY_OP_READ, pick_register(rng, part), 0);
+    }
+}
+
+static void pick_three_reads(struct workload *w, struct dbos_rng *rng, struct workload_op *op) {
+    bool crosses = below(rng, 3) == 0;
+    op->kind = HISTORY_MIXED;
+    read_list(w, rng, op, below(rng, WORKLOAD_PARTS));
+    add_step(op, HISTORY_OP_READ_SET, pick_set(w, rng, next_part(rng, op, crosses), false), 0);
+    add_step(op, HISTORY_OP_READ, pick_register(rng, next_part(rng, op, crosses)), 0);
+}
+
+/* At most one write, which may find no list to append to: then the transaction has no effect. */
+static void pick_one_write(struct workload *w, struct dbos_rng *rng, struct workload_op *op) {
+    uint32_t part = below(rng, WORKLOAD_PARTS);
+    uint32_t form = below(rng, 4);
+    if (form < 2) {
+        op->kind = HISTORY_LIST_TXN;
+        append(w, rng, op, part);
+        add_step(op, HISTORY_OP_READ_LIST, (uint32_t)op->steps[0].object, 0);
+    } else if (form == 2) {
+        op->kind = HISTORY_MIXED;
+        add_step(op, HISTORY_OP_ADD, pick_set(w, rng, part, true), new_value(w));
+        read_list(w, rng, op, part);
+    } else {
+        op->kind = HISTORY_REGISTER_TXN;
+        add_step(op, HISTORY_OP_WRITE, pick_register(rng, part), new_value(w));
+    }
+}
+
+/* Most of them only read: a call of a function that might write waits for its own record, a SELECT
+ * for what it saw. */
+void workload_pick_sql(struct workload *w, struct dbos_rng *rng, struct workload_op *out) {
+    uint32_t form = below(rng, 64);
     out->count = 0;
-    out->kind = HISTORY_MIXED;
     if (form == 0) {
         pick_snapshot(out);
-    } else if (form < 14) {
-        append(w, rng, out, part);
-        add_step(out, HISTORY_OP_READ_LIST, (uint32_t)out->steps[0].object, 0);
-    } else if (form < 20) {
-        add_step(out, HISTORY_OP_ADD, pick_set(w, rng, part, true), new_value(w));
-        read_list(w, rng, out, part);
-    } else if (form < 26) {
-        add_step(out, HISTORY_OP_WRITE, pick_register(rng, part), new_value(w));
+    } else if (form < 32) {
+        pick_one_read(w, rng, out);
+    } else if (form < 40) {
+        pick_three_reads(w, rng, out);
     } else {
-        part = next_part(rng, out, true);
-        read_list(w, rng, out, part);
-        add_step(out, HISTORY_OP_READ_SET, pick_set(w, rng, next_part(rng, out, form > 29), false),
-                 0);
-        add_step(out, HISTORY_OP_READ, pick_register(rng, next_part(rng, out, form > 29)), 0);
+        pick_one_write(w, rng, out);
     }
 }
 
