@@ -35,7 +35,7 @@ const char *checker_anomaly_name(enum checker_anomaly anomaly) {
     return names[anomaly];
 }
 
-static void *take(size_t count, size_t item_bytes) {
+void *checker_take(size_t count, size_t item_bytes) {
     void *memory = calloc(count + 1, item_bytes);
     DBOS_CHECK(memory != NULL);
     return memory;
@@ -122,15 +122,15 @@ static void count_objects(struct checker *c) {
 static void group_steps(struct checker *c) {
     size_t steps = c->h->step_count;
     uint32_t objects = c->object_base[HISTORY_SPACES];
-    c->steps_by_object = take(steps, sizeof *c->steps_by_object);
-    c->object_first = take(objects + 1, sizeof *c->object_first);
+    c->steps_by_object = checker_take(steps, sizeof *c->steps_by_object);
+    c->object_first = checker_take(objects + 1, sizeof *c->object_first);
     for (size_t i = 0; i < steps; i++) {
         c->object_first[object_of(c, &c->h->steps[i]) + 1]++;
     }
     for (uint32_t o = 0; o < objects; o++) {
         c->object_first[o + 1] += c->object_first[o];
     }
-    uint32_t *next = take(objects + 1, sizeof *next);
+    uint32_t *next = checker_take(objects + 1, sizeof *next);
     memcpy(next, c->object_first, (objects + 1) * sizeof *next);
     for (uint32_t i = 0; i < steps; i++) {
         c->steps_by_object[next[object_of(c, &c->h->steps[i])]++] = i;
@@ -145,7 +145,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 struct checker_values checker_values(const struct checker *c, struct checker_object object) {
-    struct checker_values values = {.items = take(object.count, sizeof *values.items)};
+    struct checker_values values = {.items = checker_take(object.count, sizeof *values.items)};
     for (uint32_t i = 0; i < object.count; i++) {
         const struct history_step *step = &c->h->steps[object.steps[i]];
         if (history_is_write(step->action)) {
@@ -324,7 +324,7 @@ static size_t collect_events(const struct checker *c, struct event *events) {
  *
  * is a path exactly where T1 returned before T2 began. */
 static void link_realtime(struct checker *c) {
-    struct event *events = take(2 * c->h->op_count, sizeof *events);
+    struct event *events = checker_take(2 * c->h->op_count, sizeof *events);
     size_t count = collect_events(c, events);
     uint32_t node = CHECKER_NONE;
     bool is_used = true; /* somebody began behind it: the next return needs another one */
@@ -379,10 +379,10 @@ static void open_checker(struct checker *c, const struct history *h) {
     DBOS_CHECK(h->op_count < UINT32_MAX / 4);
     DBOS_CHECK(h->step_count < UINT32_MAX);
     count_objects(c);
-    c->step_op = take(h->step_count, sizeof *c->step_op);
-    c->step_flags = take(h->step_count, sizeof *c->step_flags);
-    c->is_committed = take(h->op_count, sizeof *c->is_committed);
-    c->longest = take(c->object_base[HISTORY_REGISTERS], sizeof *c->longest);
+    c->step_op = checker_take(h->step_count, sizeof *c->step_op);
+    c->step_flags = checker_take(h->step_count, sizeof *c->step_flags);
+    c->is_committed = checker_take(h->op_count, sizeof *c->is_committed);
+    c->longest = checker_take(c->object_base[HISTORY_REGISTERS], sizeof *c->longest);
     graph_init(&c->graph, (uint32_t)h->op_count);
     group_steps(c);
 }

@@ -46,6 +46,9 @@ struct checker {
     uint32_t *longest; /* of each list: the step of the longest read; CHECKER_NONE: never read */
 };
 
+/* Zeroed memory for `count` items, and one more; to be freed. */
+void *checker_take(size_t count, size_t item_bytes);
+
 /* Count an anomaly, and explain it while there are few. Transactions may be CHECKER_NONE. */
 void checker_say(struct checker *c, enum checker_anomaly anomaly, uint32_t op, uint32_t other,
                  const char *format, ...) __attribute__((format(printf, 5, 6)));

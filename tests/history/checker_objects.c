@@ -5,12 +5,6 @@
 #include "base/err.h"
 #include "tests/history/checker_internal.h"
 
-static void *take(size_t count, size_t item_bytes) {
-    void *memory = calloc(count + 1, item_bytes);
-    DBOS_CHECK(memory != NULL);
-    return memory;
-}
-
 static const int64_t *elements_of(const struct checker *c, uint32_t step) {
     return c->h->elements + c->h->steps[step].first;
 }
@@ -59,7 +53,7 @@ static bool is_prefix(const struct checker *c, uint32_t step, uint32_t longest) 
 static void observe_elements(struct checker *c, const struct checker_values *values,
                              uint32_t step) {
     uint32_t count = count_of(c, step);
-    bool *seen = take(values->count, sizeof *seen);
+    bool *seen = checker_take(values->count, sizeof *seen);
     for (uint32_t i = 0; i < count; i++) {
         int64_t value = elements_of(c, step)[i];
         uint32_t found = checker_find(values, value);
@@ -218,9 +212,9 @@ void checker_link_list(struct checker *c, uint32_t number) {
     struct list l = {.c = c, .object = object, .longest = c->longest[number]};
     l.values = checker_values(c, object);
     l.count = count_of(c, l.longest);
-    l.writers = take(l.count, sizeof *l.writers);
-    l.is_seen = take(l.values.count, sizeof *l.is_seen);
-    l.unseen_ops = take(l.values.count, sizeof *l.unseen_ops);
+    l.writers = checker_take(l.count, sizeof *l.writers);
+    l.is_seen = checker_take(l.values.count, sizeof *l.is_seen);
+    l.unseen_ops = checker_take(l.values.count, sizeof *l.unseen_ops);
     order_list(&l);
     collect_unseen(&l);
     if (l.count > 0) {
@@ -476,13 +470,13 @@ void checker_link_register(struct checker *c, uint32_t number) {
     struct versions v = {.c = c, .object = checker_object(c, number)};
     v.values = checker_values(c, v.object);
     size_t count = v.values.count + 1;
-    v.next = take(count, sizeof *v.next);
-    v.has_previous = take(count, sizeof *v.has_previous);
-    v.run_of = take(count, sizeof *v.run_of);
-    v.balances = take(count, sizeof *v.balances);
-    v.runs = take(count, sizeof *v.runs);
-    v.latest = take(count, sizeof *v.latest);
-    v.runner_up = take(count, sizeof *v.runner_up);
+    v.next = checker_take(count, sizeof *v.next);
+    v.has_previous = checker_take(count, sizeof *v.has_previous);
+    v.run_of = checker_take(count, sizeof *v.run_of);
+    v.balances = checker_take(count, sizeof *v.balances);
+    v.runs = checker_take(count, sizeof *v.runs);
+    v.latest = checker_take(count, sizeof *v.latest);
+    v.runner_up = checker_take(count, sizeof *v.runner_up);
     for (size_t i = 0; i < count; i++) {
         v.next[i] = v.run_of[i] = CHECKER_NONE;
         v.balances[i] = HISTORY_BALANCE_UNKNOWN;
@@ -538,7 +532,7 @@ static int by_count(const void *a, const void *b) {
 }
 
 static void collect_reads(struct set *s) {
-    struct sized_read *sized = take(s->object.count, sizeof *sized);
+    struct sized_read *sized = checker_take(s->object.count, sizeof *sized);
     for (uint32_t i = 0; i < s->object.count; i++) {
         uint32_t step = s->object.steps[i];
         if (checker_is_read(s->c, step)) {
@@ -546,7 +540,7 @@ static void collect_reads(struct set *s) {
         }
     }
     qsort(sized, s->read_count, sizeof *sized, by_count);
-    s->reads = take(s->read_count, sizeof *s->reads);
+    s->reads = checker_take(s->read_count, sizeof *s->reads);
     for (uint32_t i = 0; i < s->read_count; i++) {
         s->reads[i] = sized[i].step;
     }
@@ -663,11 +657,11 @@ void checker_link_set(struct checker *c, uint32_t number) {
     struct set s = {.c = c, .object = checker_object(c, number)};
     s.values = checker_values(c, s.object);
     collect_reads(&s);
-    s.level_of_read = take(s.read_count, sizeof *s.level_of_read);
-    s.first_of_level = take(s.read_count, sizeof *s.first_of_level);
-    s.is_seen = take(s.values.count, sizeof *s.is_seen);
-    s.added = take(s.read_count + 1, sizeof *s.added);
-    s.less = take(s.read_count + 1, sizeof *s.less);
+    s.level_of_read = checker_take(s.read_count, sizeof *s.level_of_read);
+    s.first_of_level = checker_take(s.read_count, sizeof *s.first_of_level);
+    s.is_seen = checker_take(s.values.count, sizeof *s.is_seen);
+    s.added = checker_take(s.read_count + 1, sizeof *s.added);
+    s.less = checker_take(s.read_count + 1, sizeof *s.less);
     link_set(&s);
     free(s.values.items);
     free(s.reads);

@@ -5,7 +5,7 @@
 
 #include "base/err.h"
 
-enum { NONE = UINT32_MAX };
+#define NONE       UINT32_MAX
 #define MASK(kind) (1U << (kind))
 #define DATA_MASK  (MASK(GRAPH_WW) | MASK(GRAPH_WR) | MASK(GRAPH_RW) | MASK(GRAPH_VIA))
 #define ALL_MASK   (DATA_MASK | MASK(GRAPH_REALTIME))

@@ -28,8 +28,8 @@ static const char *const statements[STATEMENTS] = {
     [REGISTER_READ] = "SELECT value FROM registers WHERE part = $1 AND id = $2",
     [SET_ADD] = "INSERT INTO sets (part, id, element) VALUES ($1, $2, $3)",
     [SET_READ] = "SELECT element FROM sets WHERE part = $1 AND id = $2",
-    [ACCOUNT_CHANGE] = "UPDATE accounts SET tag = $3, balance = balance + $4 "
-                       "WHERE part = $1 AND id = $2 RETURNING balance",
+    [ACCOUNT_CHANGE] = ("UPDATE accounts SET tag = $3, balance = balance + $4 "
+                        "WHERE part = $1 AND id = $2 RETURNING balance"),
     [ACCOUNT_READ] = "SELECT tag, balance FROM accounts WHERE part = $1 AND id = $2",
 };
 
