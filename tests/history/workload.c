@@ -1,6 +1,5 @@
 #include "tests/history/workload.h"
 
-#include <stdarg.h>
 #include <string.h>
 
 enum { AMOUNT_MAX = 50 };
