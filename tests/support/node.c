@@ -10,10 +10,37 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { WORDS_MAX = 32 };
+enum { ARGUMENTS_MAX = 32 };
+
+/* Small segments of the log and many snapshots, unless the test says otherwise. */
+static void list_arguments(const struct node_options *options,
+                           const char *arguments[ARGUMENTS_MAX]) {
+    const char *const first[] = {"dbosd",
+                                 "--data-dir",
+                                 options->data,
+                                 "--port",
+                                 "0",
+                                 "--partitions",
+                                 options->partitions,
+                                 "--provenance-reads",
+                                 "strict",
+                                 "--log-segment-bytes",
+                                 "131072",
+                                 "--snapshot-log-bytes",
+                                 "300000"};
+    size_t count = sizeof first / sizeof first[0];
+    memcpy(arguments, first, sizeof first);
+    for (const char *const *a = options->arguments; a != NULL && *a != NULL; a++) {
+        if (count < ARGUMENTS_MAX - 1) {
+            arguments[count++] = *a;
+        }
+    }
+    arguments[count] = NULL;
+}
 
 static void run_node(const struct node_options *options, int out) {
     char program[512];
+    const char *arguments[ARGUMENTS_MAX];
     (void)setpgid(0, 0);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that is killed leaves no node behind */
     (void)dup2(out, STDOUT_FILENO);
@@ -23,25 +50,8 @@ static void run_node(const struct node_options *options, int out) {
         (void)setenv(e[0], e[1], 1);
     }
     (void)snprintf(program, sizeof program, "%s/dbosd", options->bin);
-    const char *words[WORDS_MAX] = {"dbosd",
-                                    "--data-dir",
-                                    options->data,
-                                    "--port",
-                                    "0",
-                                    "--partitions",
-                                    options->partitions,
-                                    "--provenance-reads",
-                                    "strict",
-                                    "--log-segment-bytes",
-                                    "131072",
-                                    "--snapshot-log-bytes",
-                                    "300000"};
-    int count = 13;
-    for (const char *const *a = options->arguments;
-         a != NULL && *a != NULL && count < WORDS_MAX - 1; a++) {
-        words[count++] = *a; /* the last word about an option counts */
-    }
-    (void)execv(program, (char *const *)(uintptr_t)words);
+    list_arguments(options, arguments);
+    (void)execv(program, (char *const *)(uintptr_t)arguments);
     _exit(127);
 }
 

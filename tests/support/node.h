@@ -13,7 +13,7 @@ struct node_options {
     const char *log;  /* file that its standard error is appended to */
     const char *partitions;
     const char *const *environment; /* name, value, ..., NULL: set for the node; may be NULL */
-    const char *const *arguments;   /* more options, NULL behind the last; may be NULL */
+    const char *const *arguments;   /* further ones, NULL at the end; may be NULL; they win */
 };
 
 /* Start a node (strict provenance of reads, a free port; small log segments and many snapshots) and
