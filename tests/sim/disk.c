@@ -15,6 +15,7 @@ const char *const sim_fault_names[SIM_FAULTS] = {
     [SIM_READ_FAILS] = "read fails",
     [SIM_DISK_FULL] = "disk full",
     [SIM_SLOW] = "slow operation",
+    [SIM_BIT_FLIP] = "bit flip",
     [SIM_CRASH_AT_OPERATION] = "crash at an operation",
     [SIM_CRASH_AT_SWITCH] = "crash at a switch",
 };
@@ -234,6 +235,54 @@ void sim_disk_crash(bool lose_unsynced) {
     }
     memset(disk.open, 0, sizeof disk.open);
     sum_bytes();
+}
+
+/* --- damage ---------------------------------------------------------------------------------- */
+
+static struct {
+    struct content *content; /* NULL: none is changed */
+    uint64_t offset;
+    uint8_t byte; /* as it is now */
+    uint8_t bit;
+} flipped;
+
+/* Nothing stands in a sector of zeroes. */
+static bool is_live(const struct content *content, uint64_t offset) {
+    uint64_t first = offset / SECTOR * SECTOR;
+    for (uint64_t at = first; at < content->size && at < first + SECTOR; at++) {
+        if (content->bytes[at] != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void sim_disk_flip(void) {
+    for (uint32_t tries = 0; tries < 1000; tries++) {
+        struct content *content = disk.names[sim_dice(disk.name_count)].now;
+        if (content == NULL || content->size == 0) {
+            continue;
+        }
+        uint64_t offset = sim_dice(content->size);
+        if (is_live(content, offset)) {
+            flipped.content = content;
+            flipped.offset = offset;
+            flipped.bit = (uint8_t)(1U << sim_dice(8));
+            content->bytes[offset] ^= flipped.bit;
+            flipped.byte = content->bytes[offset];
+            disk.fired[SIM_BIT_FLIP]++;
+            return;
+        }
+    }
+}
+
+void sim_disk_flip_back(void) {
+    struct content *content = flipped.content;
+    if (content != NULL && flipped.offset < content->size &&
+        content->bytes[flipped.offset] == flipped.byte) {
+        content->bytes[flipped.offset] ^= flipped.bit;
+    }
+    flipped.content = NULL;
 }
 
 /* --- files ----------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@ enum sim_fault {
     SIM_READ_FAILS,  /* EIO */
     SIM_DISK_FULL,   /* ENOSPC */
     SIM_SLOW,        /* an operation took 1 to 100 ms */
+    SIM_BIT_FLIP,    /* a bit of what is on the disk is another one */
     SIM_CRASH_AT_OPERATION,
     SIM_CRASH_AT_SWITCH,
     SIM_FAULTS,
@@ -40,6 +41,10 @@ struct dbos_env *sim_disk_env(void);
 void sim_disk_set(const struct sim_disk_mood *mood);
 /* The machine went down, with dice; or only the process. */
 void sim_disk_crash(bool lose_unsynced);
+/* Between two lives: change one bit of what is there (zeroes behind the end of a log are not), and
+ * change it back, unless somebody has written there since. */
+void sim_disk_flip(void);
+void sim_disk_flip_back(void);
 uint64_t sim_disk_operations(void);
 uint64_t sim_disk_bytes(void);
 /* How often each fault has fired. */

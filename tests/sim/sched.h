@@ -23,7 +23,8 @@ enum sim_end {
     SIM_EXIT,  /* the program ended its process */
 };
 
-void sim_open(uint64_t seed);
+/* `is_loud`: what the node says to its operator is to be seen. */
+void sim_open(uint64_t seed, bool is_loud);
 /* Run `run(arg)` and all threads that it makes, until the end of the life. */
 enum sim_end sim_life(void (*run)(void *arg), void *arg);
 /* The process is gone, in the middle of whatever it does. */

@@ -1,10 +1,11 @@
 /* The simulator: seeds, each in a process of its own.
  *
- *   sim [--seeds N] [--first N] [--operations N] [--jobs N] [--twice] [--loud]
+ *   sim [--seeds N] [--first N] [--operations N] [--jobs N] [--twice] [--loud] [--stop]
  *
  * A seed is a database that lives several times on a simulated machine, with clients, faults and
- * crashes (tests/sim/world.h). --twice runs each again and compares what happened. What fails says
- * which seed; `--first SEED --seeds 1 --loud` repeats it exactly. */
+ * crashes (tests/sim/world.h). --twice runs each again and compares what happened; --stop begins
+ * none after one that failed. What fails says which seed; `--first SEED --seeds 1 --loud` repeats
+ * it exactly. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct options {
     uint32_t jobs;
     bool twice;
     bool loud;
+    bool stop;
 };
 
 struct job {
@@ -90,6 +92,9 @@ static void run_all(const struct options *options) {
     uint64_t begun = 0;
     uint32_t running = 0;
     while (begun < options->seeds || running > 0) {
+        if (options->stop && failures > 0) {
+            begun = options->seeds;
+        }
         for (uint32_t i = 0; i < options->jobs && begun < options->seeds; i++) {
             if (jobs[i].process == 0) {
                 jobs[i] = (struct job){.seed = options->first + begun++};
@@ -98,7 +103,7 @@ static void run_all(const struct options *options) {
             }
         }
         int status = 0;
-        pid_t ended = wait(&status);
+        pid_t ended = running > 0 ? wait(&status) : -1;
         for (uint32_t i = 0; i < options->jobs; i++) {
             if (jobs[i].process == ended && finish(&jobs[i], i, status, options)) {
                 jobs[i].process = 0;
@@ -116,6 +121,8 @@ static bool parse(int argc, char **argv, struct options *out) {
             out->twice = true;
         } else if (strcmp(argv[i], "--loud") == 0) {
             out->loud = true;
+        } else if (strcmp(argv[i], "--stop") == 0) {
+            out->stop = true;
         } else if (strcmp(argv[i], "--seeds") == 0 && has_value) {
             out->seeds = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--first") == 0 && has_value) {
@@ -144,7 +151,7 @@ int main(int argc, char **argv) {
     struct options options;
     if (!parse(argc, argv, &options)) {
         (void)fprintf(stderr, "usage: sim [--seeds N] [--first N] [--operations N] [--jobs N] "
-                              "[--twice] [--loud]\n");
+                              "[--twice] [--loud] [--stop]\n");
         return 2;
     }
     fix_addresses(argv);
@@ -153,6 +160,7 @@ int main(int argc, char **argv) {
     if (shared == MAP_FAILED) {
         return 1;
     }
+    world_prepare();
     run_all(&options);
     (void)printf("%llu seeds: %u operations, %u acknowledged, %u records, %u lives, %u of them "
                  "begun with a snapshot, %u crashes\n",

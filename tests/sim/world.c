@@ -15,9 +15,9 @@ enum {
     PIPELINE_MAX = 5,
     SETUP = 2 + SIM_SMALL_KEYS, /* positions of the first life before clients come */
     POSITIONS_MAX = 3 * SIM_OPS_MAX,
-    DATA_DIR_BYTES = 8,
+    TEXT_BYTES_MAX = 10000,
 };
-static const char data_dir[DATA_DIR_BYTES] = "data";
+static const char data_dir[] = "data";
 
 /* What the log has at a position: an operation, or none of ours. */
 struct position {
@@ -50,6 +50,7 @@ static struct world {
     uint64_t acked_position; /* the newest that a client knows */
     bool had_fault;          /* the disk may fail in it */
     bool is_stopped;         /* in order */
+    bool is_damaged;         /* a bit on its disk is another one: it may refuse to start */
     /* All lives. */
     struct sim_op ops[SIM_OPS_MAX];
     uint32_t op_count;
@@ -82,65 +83,49 @@ struct step {
     struct dbos_request_statement statement;
     struct dbos_script *script;
     struct sim_op *op;
-    char *sql;
+    struct dbos_datum parameters[3];
 };
 
-static void put_sql(const struct sim_op *op, char *out, size_t out_bytes) {
-    long long a = op->a;
-    long long b = op->b;
-    long long n = op->n;
-    switch (op->kind) {
-    case SIM_INSERT: {
-        int used = snprintf(out, out_bytes, "INSERT INTO t VALUES (%lld, %lld, '", a, n);
-        memset(out + used, 'a' + (int)(op->a % 26), op->text_bytes);
-        (void)snprintf(out + used + op->text_bytes, 3, "')");
-        return;
+/* Parsed once for all seeds; NULL: each time, with what is in it. */
+static const char *const sql_of[SIM_KINDS] = {
+    [SIM_INSERT] = "INSERT INTO t VALUES ($1, $2, $3)",
+    [SIM_ADD] = "UPDATE t SET n = n + $2 WHERE k = $1",
+    [SIM_DELETE] = "DELETE FROM t WHERE k = $1",
+    [SIM_ADD_RANGE] = "UPDATE t SET n = n + $2 WHERE k >= $1 AND k < $3",
+    [SIM_DIVIDE_RANGE] = "UPDATE t SET n = 1000 / (n - $2) WHERE k >= $1 AND k < $3",
+    [SIM_GET] = "SELECT n, length(v) FROM t WHERE k = $1",
+    [SIM_COUNT] = "SELECT count(*), sum(n) FROM t",
+    [SIM_SMALL_ADD] = "UPDATE s SET n = n + $2 WHERE k = $1",
+    [SIM_SMALL_COUNT] = "SELECT count(*), sum(n) FROM s",
+    [SIM_INDEX] = "CREATE INDEX by_n ON t (n)",
+    [SIM_DROP_INDEX] = "DROP INDEX by_n",
+};
+static struct dbos_script *scripts[SIM_KINDS];
+static struct dbos_alloc script_alloc;
+static char letters[TEXT_BYTES_MAX];
+
+void world_prepare(void) {
+    struct dbos_errinfo info = {0};
+    dbos_alloc_init(&script_alloc, "scripts", 0);
+    memset(letters, 'x', sizeof letters);
+    for (uint32_t i = 0; i < SIM_KINDS; i++) {
+        if (sql_of[i] != NULL) {
+            DBOS_CHECK(dbos_script_parse(&script_alloc, sql_of[i], &scripts[i], &info) == DBOS_OK);
+        }
     }
-    case SIM_ADD:
-        (void)snprintf(out, out_bytes, "UPDATE t SET n = n + %lld WHERE k = %lld", n, a);
-        return;
-    case SIM_DELETE:
-        (void)snprintf(out, out_bytes, "DELETE FROM t WHERE k = %lld", a);
-        return;
-    case SIM_ADD_RANGE:
-        (void)snprintf(out, out_bytes, "UPDATE t SET n = n + %lld WHERE k >= %lld AND k < %lld", n,
-                       a, b);
-        return;
-    case SIM_DIVIDE_RANGE:
-        (void)snprintf(out, out_bytes,
-                       "UPDATE t SET n = 1000 / (n - %lld) WHERE k >= %lld AND k < %lld", n, a, b);
-        return;
-    case SIM_GET:
-        (void)snprintf(out, out_bytes, "SELECT n, length(v) FROM t WHERE k = %lld", a);
-        return;
-    case SIM_COUNT:
-        (void)snprintf(out, out_bytes, "SELECT count(*), sum(n) FROM t");
-        return;
-    case SIM_TRANSFER:
-    case SIM_TRANSFER_BAD:
-        (void)snprintf(out, out_bytes,
-                       "UPDATE t SET n = n - %lld WHERE k = %lld; "
-                       "UPDATE t SET n = n + %lld WHERE k = %lld%s",
-                       n, a, n, b,
-                       op->kind == SIM_TRANSFER ? ""
-                                                : "; UPDATE s SET n = n / (n - n) WHERE k = 0");
-        return;
-    case SIM_SMALL_ADD:
-        (void)snprintf(out, out_bytes, "UPDATE s SET n = n + %lld WHERE k = %lld", n, a);
-        return;
-    case SIM_SMALL_COUNT:
-        (void)snprintf(out, out_bytes, "SELECT count(*), sum(n) FROM s");
-        return;
-    case SIM_INDEX:
-        (void)snprintf(out, out_bytes, "CREATE INDEX by_n ON t (n)");
-        return;
-    case SIM_DROP_INDEX:
-        (void)snprintf(out, out_bytes, "DROP INDEX by_n");
-        return;
-    case SIM_KINDS:
-        break;
-    }
-    abort();
+}
+
+static struct dbos_script *parse_transfer(const struct sim_op *op) {
+    char sql[256];
+    struct dbos_script *script = NULL;
+    struct dbos_errinfo info = {0};
+    (void)snprintf(sql, sizeof sql,
+                   "UPDATE t SET n = n - %d WHERE k = %d; UPDATE t SET n = n + %d WHERE k = %d%s",
+                   (int)op->n, (int)op->a, (int)op->n, (int)op->b,
+                   op->kind == SIM_TRANSFER ? "" : "; UPDATE s SET n = n / (n - n) WHERE k = 0");
+    DBOS_CHECK(dbos_script_parse(dbos_engine_session_alloc(world.engine), sql, &script, &info) ==
+               DBOS_OK);
+    return script;
 }
 
 static void on_done(struct dbos_request *request) {
@@ -149,38 +134,60 @@ static void on_done(struct dbos_request *request) {
     sim_wake(&world.clients_left);
 }
 
+static void fill_parameters(struct step *step) {
+    const struct sim_op *op = step->op;
+    const enum dbos_type *types = NULL;
+    uint32_t count = dbos_plan_parameters(step->statement.plan, &types);
+    step->parameters[0] = dbos_datum_int(DBOS_TYPE_INT8, op->a);
+    step->parameters[1] = dbos_datum_int(DBOS_TYPE_INT8, op->n);
+    step->parameters[2] = op->kind == SIM_INSERT
+                              ? dbos_datum_bytes(DBOS_TYPE_TEXT, letters, op->text_bytes)
+                              : dbos_datum_int(DBOS_TYPE_INT8, op->b);
+    for (uint32_t i = 0; i < count; i++) {
+        DBOS_CHECK((uint8_t)types[i] == step->parameters[i].type);
+    }
+    step->statement.parameters = step->parameters;
+    step->statement.parameter_count = count;
+}
+
+static enum dbos_err make_plan(struct step *step, struct dbos_errinfo *info) {
+    struct dbos_catalog *catalog = dbos_engine_catalog_ref(world.engine);
+    enum dbos_err err = dbos_plan_make(dbos_engine_session_alloc(world.engine), catalog,
+                                       dbos_engine_procs(world.engine), scripts[step->op->kind], 0,
+                                       NULL, 0, &step->statement.plan, info);
+    dbos_catalog_unref(catalog);
+    if (err == DBOS_OK) {
+        fill_parameters(step);
+    }
+    return err;
+}
+
 /* False: it is refused before it reaches the engine. */
 static bool prepare(struct step *step, struct client *client) {
-    static char key[SIM_OPS_MAX][24];
+    static char keys[SIM_OPS_MAX][16];
     struct dbos_errinfo info = {0};
-    struct dbos_alloc *alloc = dbos_engine_session_alloc(world.engine);
     struct sim_op *op = step->op;
     uint32_t number = (uint32_t)(op - world.ops);
-    step->sql = calloc(1, 256 + op->text_bytes);
-    put_sql(op, step->sql, 256 + op->text_bytes);
-    DBOS_CHECK(dbos_script_parse(alloc, step->sql, &step->script, &info) == DBOS_OK);
     struct dbos_request *request = &step->request;
-    *request = (struct dbos_request){.kind = DBOS_REQUEST_SCRIPT,
+    enum dbos_err err = DBOS_OK;
+    *request = (struct dbos_request){.kind = DBOS_REQUEST_STATEMENTS,
                                      .session = &client->session,
                                      .number = number + 1,
                                      .on_done = on_done,
-                                     .owner = step,
-                                     .script = step->script};
+                                     .owner = step};
+    dbos_buf_init(&request->reply, dbos_engine_session_alloc(world.engine));
     if (op->key >= 0) {
-        (void)snprintf(key[number], sizeof key[number], "key-%d", op->key);
-        request->idempotency_key = key[number];
+        (void)snprintf(keys[number], sizeof keys[number], "key-%d", op->key);
+        request->idempotency_key = keys[number];
     }
-    dbos_buf_init(&request->reply, alloc);
-    enum dbos_err err = DBOS_OK;
-    if (op->kind != SIM_TRANSFER && op->kind != SIM_TRANSFER_BAD) {
-        struct dbos_catalog *catalog = dbos_engine_catalog_ref(world.engine);
-        request->kind = DBOS_REQUEST_STATEMENTS;
-        request->script = NULL;
+    if (scripts[op->kind] == NULL) {
+        step->script = parse_transfer(op);
+        request->kind = DBOS_REQUEST_SCRIPT;
+        request->script = step->script;
+    } else {
         request->statement_count = 1;
         request->statements = &step->statement;
-        err = dbos_plan_make(alloc, catalog, dbos_engine_procs(world.engine), step->script, 0, NULL,
-                             0, &step->statement.plan, &info);
-        dbos_catalog_unref(catalog);
+        err = make_plan(step, &info);
     }
     return err == DBOS_OK && dbos_engine_route(world.engine, request, &info) == DBOS_OK;
 }
@@ -190,8 +197,9 @@ static void release(struct step *step) {
     if (step->statement.plan != NULL) {
         dbos_plan_unref(step->statement.plan);
     }
-    dbos_script_close(step->script);
-    free(step->sql);
+    if (step->script != NULL) {
+        dbos_script_close(step->script);
+    }
     memset(step, 0, sizeof *step);
 }
 
@@ -549,22 +557,35 @@ static void judge_batch(struct walk *walk, const struct dbos_batch *batch,
     }
 }
 
-static uint64_t walk_log(void) {
+static enum dbos_read_result read_log(struct walk *walk, bool judges, struct dbos_errinfo *info) {
     struct dbos_log_reader *reader = NULL;
     struct dbos_record_scratch scratch;
     struct dbos_batch batch;
-    struct dbos_errinfo info = {0};
-    struct walk walk = {0};
+    enum dbos_read_result result;
     dbos_record_scratch_init(&scratch, &world.alloc);
-    if (dbos_log_reader_open(&world.alloc, sim_disk_env(), data_dir, 1, 0, &reader, &info) !=
+    if (dbos_log_reader_open(&world.alloc, sim_disk_env(), data_dir, 1, 0, &reader, info) !=
         DBOS_OK) {
-        wrong("the log: %s", info.message);
+        wrong("the log: %s", info->message);
     }
-    while (dbos_log_reader_next(reader, &batch, &info) == DBOS_READ_BATCH) {
-        judge_batch(&walk, &batch, &scratch);
+    while ((result = dbos_log_reader_next(reader, &batch, info)) == DBOS_READ_BATCH) {
+        if (judges) {
+            judge_batch(walk, &batch, &scratch);
+        }
     }
     dbos_log_reader_close(reader);
     dbos_record_scratch_fini(&scratch);
+    return result;
+}
+
+static uint64_t walk_log(void) {
+    struct dbos_errinfo info = {0};
+    struct walk walk = {0};
+    if (world.is_damaged && read_log(&walk, false, &info) == DBOS_READ_CORRUPT) {
+        sim_crash(); /* before the snapshot that it began with: the archiver refuses it */
+    }
+    if (read_log(&walk, true, &info) == DBOS_READ_CORRUPT) {
+        wrong("the log: %s", info.message);
+    }
     return walk.last;
 }
 
@@ -721,7 +742,7 @@ static void open_engine(void) {
     };
     dbos_alloc_init(&world.alloc, "sim", 0);
     enum dbos_err err = dbos_engine_open(&world.alloc, &options, &world.engine, &info);
-    if (err != DBOS_OK && !world.had_fault) {
+    if (err != DBOS_OK && !world.had_fault && !world.is_damaged) {
         wrong("it does not start: %s", info.message);
     }
     if (err != DBOS_OK) {
@@ -814,6 +835,10 @@ static void run_life(bool is_last) {
     world.is_stopped = false;
     sim_set(20, 0);
     uint64_t before = sim_disk_fired()[SIM_CRASH_AT_OPERATION];
+    world.is_damaged = !is_last && world.life > 0 && sim_dice(4) == 0;
+    if (world.is_damaged) {
+        sim_disk_flip();
+    }
     enum sim_end end = sim_life(live, &is_last);
     if (end == SIM_CRASH && sim_disk_fired()[SIM_CRASH_AT_OPERATION] == before) {
         sim_note_fault(SIM_CRASH_AT_SWITCH);
@@ -826,6 +851,9 @@ static void run_life(bool is_last) {
         world.crashes++;
         sim_disk_crash(end == SIM_CRASH);
     }
+    if (world.is_damaged) {
+        sim_disk_flip_back();
+    }
     say_life(end);
     world.life++;
 }
@@ -834,7 +862,7 @@ void world_run(uint64_t seed, uint32_t operations, bool is_loud, struct world_fa
     world.seed = seed;
     world.operations = operations;
     world.is_loud = is_loud;
-    sim_open(seed);
+    sim_open(seed, is_loud);
     while (world.op_count < operations || world.crashes == 0) {
         run_life(false);
     }

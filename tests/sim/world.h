@@ -19,6 +19,8 @@ struct world_facts {
     uint64_t fired[SIM_FAULTS];
 };
 
+/* Once, before the first. */
+void world_prepare(void);
 /* Ends the process, with what is wrong on standard error, where something is. `is_loud`: what
  * happens goes there, too. */
 void world_run(uint64_t seed, uint32_t operations, bool is_loud, struct world_facts *out);
