@@ -25,9 +25,8 @@ static enum dbos_err recover(struct dbos_engine *engine, struct dbos_errinfo *in
                                       .database = dbos_log_database(engine->log),
                                       .store = engine->store,
                                       .log = engine->log};
-    uint32_t damaged = 0;
-    enum dbos_err err =
-        dbos_snapshot_recover(&load, &engine->recovery, &engine->loaded, &damaged, info);
+    enum dbos_err err = dbos_snapshot_recover(&load, &engine->recovery, &engine->loaded,
+                                              &engine->damaged_snapshots, info);
     engine->recovered_bytes = engine->recovery.kept_bytes;
     if (err != DBOS_OK) {
         return err;

@@ -86,6 +86,7 @@ struct dbos_engine {
     void *on_durable_arg;
     struct dbos_recovery recovery;     /* what start-up found */
     struct dbos_snapshot_facts loaded; /* … and where it began; position 0 = with the log */
+    uint32_t damaged_snapshots;        /* … and what it passed over */
     struct dbos_snapshots *snapshots;
     struct dbos_watchdog watchdog;
     uint64_t recovered_bytes;  /* of its records */

@@ -33,7 +33,8 @@ struct content {
     uint64_t size;
     uint64_t capacity;
     uint64_t synced_size;
-    struct old_sector *newest;
+    struct old_sector *newest; /* of those that the next sync makes last */
+    struct old_sector *stale;  /* of those that a failed sync has left */
 };
 
 /* A name of a file (or of a directory: content NULL), now and when its directory was synced. */
@@ -156,13 +157,13 @@ static void put_back(struct content *content, const struct old_sector *sector) {
 }
 
 /* Newest first. A whole write is lost, kept, or torn. */
-static void lose_sectors(struct content *content) {
+static void lose_list(struct content *content, struct old_sector **list) {
     uint64_t write = 0;
     uint32_t fate = 0;
     bool was_kept = false;
     bool was_lost = false;
-    while (content->newest != NULL) {
-        struct old_sector *sector = content->newest;
+    while (*list != NULL) {
+        struct old_sector *sector = *list;
         if (sector->write != write) {
             write = sector->write;
             fate = (uint32_t)sim_dice(3);
@@ -178,9 +179,14 @@ static void lose_sectors(struct content *content) {
         was_kept |= !is_lost;
         was_lost |= is_lost;
         disk.fired[SIM_TORN_WRITE] += was_kept && was_lost && !was_torn;
-        content->newest = sector->older;
+        *list = sector->older;
         free(sector);
     }
+}
+
+static void lose_sectors(struct content *content) {
+    lose_list(content, &content->newest);
+    lose_list(content, &content->stale);
     if (content->size > content->synced_size && sim_dice(2) == 0) {
         uint64_t grown = content->size - content->synced_size;
         content->size = content->synced_size + sim_dice(grown);
@@ -195,6 +201,33 @@ static void keep_sectors(struct content *content) {
         free(sector);
     }
     content->synced_size = content->size;
+}
+
+/* A sync that failed: the machine takes its pages for clean. They are read as they are, no later
+ * sync writes them, and the next time that the machine goes down some of them are gone. */
+static void forget_sectors(struct content *content) {
+    struct old_sector **end = &content->newest;
+    while (*end != NULL) {
+        end = &(*end)->older;
+    }
+    *end = content->stale;
+    content->stale = content->newest;
+    content->newest = NULL;
+}
+
+/* What the disk has of a sector that is written again: the page is dirty once more. */
+static void take_stale(struct content *content, struct old_sector *now) {
+    struct old_sector **link = &content->stale;
+    while (*link != NULL) {
+        struct old_sector *sector = *link;
+        if (sector->offset == now->offset) {
+            memcpy(now->bytes, sector->bytes, SECTOR); /* the oldest is the last that is met */
+            *link = sector->older;
+            free(sector);
+        } else {
+            link = &sector->older;
+        }
+    }
 }
 
 /* The changes of names since some moment, newest first; as a journal does. */
@@ -363,6 +396,7 @@ static void keep_old(struct content *content, uint64_t offset, uint64_t end) {
         sector->offset = at;
         uint64_t left = at < content->size ? content->size - at : 0;
         memcpy(sector->bytes, content->bytes + at, left < SECTOR ? left : SECTOR);
+        take_stale(content, sector);
         content->newest = sector;
     }
 }
@@ -394,7 +428,7 @@ static enum dbos_err file_sync(struct dbos_env *env, int file, struct dbos_errin
     (void)env;
     operate('s');
     if (fails(SIM_SYNC_FAILS)) {
-        lose_sectors(disk.open[file]); /* and the next sync would say that all is well */
+        forget_sectors(disk.open[file]);
         return failed(info, "fsync");
     }
     keep_sectors(disk.open[file]);
@@ -524,6 +558,7 @@ static int64_t wall_us(struct dbos_env *env) {
 
 static uint64_t mono_ns(struct dbos_env *env) {
     (void)env;
+    sim_point(); /* whoever looks at the clock may be interrupted there */
     return sim_now_ns();
 }
 

@@ -3,9 +3,9 @@
  * What was written and not synced is lost or kept, sector by sector (512 bytes, each whole), when
  * the machine goes down; so is a file's size; names that were made, renamed or removed since their
  * directory was last synced are lost from some point on. When only the process ends, all stays.
- * Operations may fail (EIO; after that what was not synced is as after a crash, whatever a later
- * sync says), may find no room (ENOSPC), and may be slow. Each is a point at which another thread
- * may go on, and at which the machine may go down.
+ * Operations may fail (EIO; what a sync that failed had to write no later sync writes, unless it is
+ * written again), may find no room (ENOSPC), and may be slow. Each is a point at which another
+ * thread may go on, and at which the machine may go down.
  *
  * Thread: coroutines of tests/sim/sched.h. Memory: malloc. */
 #ifndef DBOS_TESTS_SIM_DISK_H

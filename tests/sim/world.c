@@ -432,6 +432,22 @@ struct walk {
     uint64_t last;
 };
 
+/* A block of a table is one row's for ever. */
+static void judge_birth(const struct dbos_event *event) {
+    enum { PLACES = 65536 };
+    static uint64_t born[PLACES];
+    uint64_t key = dbos_mix64(event->block * 1000003 + event->table_id) | 1;
+    uint64_t at = key % PLACES;
+    while (born[at] != 0 && born[at] != key) {
+        at = (at + 1) % PLACES;
+    }
+    if (born[at] == key) {
+        wrong("block %llu of table %u has been another row's", (unsigned long long)event->block,
+              event->table_id);
+    }
+    born[at] = key;
+}
+
 /* The read that a look at one row leaves, and the writes that the model expects. */
 static void judge_events(const struct sim_op *op, const struct dbos_record_head *head,
                          struct dbos_record_decoder *decoder, uint32_t writes) {
@@ -442,6 +458,9 @@ static void judge_events(const struct sim_op *op, const struct dbos_record_head 
     while (dbos_record_next(decoder, &event)) {
         found += event.op == DBOS_EVENT_INSERT || event.op == DBOS_EVENT_UPDATE ||
                  event.op == DBOS_EVENT_DELETE;
+        if (event.op == DBOS_EVENT_INSERT) {
+            judge_birth(&event);
+        }
         reads += event.op == DBOS_EVENT_READ ? event.count : 0;
         is_absent |= event.op == DBOS_EVENT_ABSENT;
     }
@@ -702,8 +721,8 @@ static void make_tables(void) {
 static void choose_mood(struct sim_disk_mood *mood) {
     static const uint32_t slow[] = {0, 0, 3, 30};
     *mood = (struct sim_disk_mood){.slow_per_mille = slow[sim_dice(4)]};
-    if (sim_dice(4) == 0) {
-        mood->fail_per_million = 1000;
+    if (sim_dice(3) == 0) {
+        mood->fail_per_million = sim_dice(2) == 0 ? 1000 : 5000;
     }
     if (sim_dice(5) == 0) {
         mood->room_bytes = sim_disk_bytes() + sim_dice(200000);
@@ -749,6 +768,9 @@ static void open_engine(void) {
         sim_crash(); /* whoever runs the node starts it again */
     }
     world.snapshots += world.engine->loaded.position != 0;
+    if (world.engine->damaged_snapshots != 0 && !world.had_fault && !world.is_damaged) {
+        wrong("a snapshot that counted is damaged");
+    }
 }
 
 /* The disk gets room again, after a while. */
