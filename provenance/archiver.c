@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "provenance/archive_check.h"
 #include "provenance/archive_internal.h"
 
 enum {
@@ -114,7 +115,13 @@ static enum dbos_err init_fixed(struct dbos_archiver *archiver, struct dbos_erri
 
 static enum dbos_err open_sources(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     uint32_t segment = 1;
-    enum dbos_err err = dbos_archive_load_manifest(archiver, &segment, info);
+    struct dbos_archive_findings found;
+    /* Before anything is cut, or answered from it. */
+    enum dbos_err err =
+        dbos_archive_check(archiver->alloc, archiver->env, archiver->data_dir, &found, info);
+    if (err == DBOS_OK) {
+        err = dbos_archive_load_manifest(archiver, &segment, info);
+    }
     if (err == DBOS_OK) {
         archiver->span.segment = segment;
         err = dbos_log_reader_open(archiver->alloc, archiver->env, archiver->data_dir, segment, 0,

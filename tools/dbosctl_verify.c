@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "provenance/archive_check.h"
 #include "txn/log.h"
 
 static void say_snapshots(const struct dbos_log_findings *found) {
@@ -27,6 +28,27 @@ static void say_torn(const struct dbos_log_findings *found) {
     }
 }
 
+static int verify_archive(struct dbos_alloc *alloc, const char *data_dir) {
+    struct dbos_errinfo info = {0};
+    struct dbos_archive_findings found;
+    enum dbos_err err = dbos_archive_check(alloc, dbos_env_posix(), data_dir, &found, &info);
+    if (err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION) {
+        (void)printf("%s: %s%s%s\n", err == DBOS_ERR_CORRUPT ? "CORRUPT" : "UNKNOWN FORMAT",
+                     info.message, info.detail[0] == '\0' ? "" : " ", info.detail);
+        return 1;
+    }
+    if (err != DBOS_OK) {
+        (void)fprintf(stderr, "dbosctl: %s\n", info.message);
+        return 1;
+    }
+    if (found.exports != 0) {
+        (void)printf("the archive in order to position %" PRIu64 ": %" PRIu64 " files of %" PRIu64
+                     " bytes\n",
+                     found.last_position, found.files, found.bytes);
+    }
+    return 0;
+}
+
 int dbosctl_verify(struct dbos_alloc *alloc, const char *data_dir) {
     struct dbos_errinfo info = {0};
     struct dbos_log_findings found;
@@ -46,5 +68,6 @@ int dbosctl_verify(struct dbos_alloc *alloc, const char *data_dir) {
                  err == DBOS_OK ? "in order" : "NOT in order, read so far", found.log.records,
                  found.log.batches, found.log.last_position, found.log.state_hash,
                  err == DBOS_OK ? " proved" : "", found.blobs.values, found.blobs.bytes);
-    return err == DBOS_OK ? 0 : 1;
+    int archive = verify_archive(alloc, data_dir);
+    return err == DBOS_OK ? archive : 1;
 }

@@ -9,9 +9,8 @@ struct verification {
     struct dbos_store *store;
 };
 
-static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
-                                  uint64_t *state_hash, struct dbos_errinfo *info) {
-    const struct verification *v = arg;
+static enum dbos_err read_record(const struct verification *v, const uint8_t *record,
+                                 size_t size_bytes, struct dbos_errinfo *info) {
     struct dbos_record_scratch scratch;
     struct dbos_record_head head;
     struct dbos_record_decoder decoder;
@@ -25,9 +24,54 @@ static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_
         err = dbos_record_end(&decoder, info);
     }
     dbos_record_scratch_fini(&scratch);
+    return err;
+}
+
+static enum dbos_err apply_record(void *arg, const uint8_t *record, size_t size_bytes,
+                                  uint64_t *state_hash, struct dbos_errinfo *info) {
+    const struct verification *v = arg;
+    enum dbos_err err = read_record(v, record, size_bytes, info);
     return err == DBOS_OK
                ? dbos_txn_apply_record(v->store, v->log, record, size_bytes, state_hash, info)
                : err;
+}
+
+static enum dbos_err read_batch(const struct verification *v, const struct dbos_batch *batch,
+                                struct dbos_errinfo *info) {
+    size_t cursor = 0;
+    size_t size_bytes = 0;
+    const uint8_t *record;
+    enum dbos_err err = DBOS_OK;
+    while (err == DBOS_OK && (record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
+        err = read_record(v, record, size_bytes, info);
+    }
+    return err;
+}
+
+/* A start reads what lies behind the newest snapshot. The older one, and the archive, want what
+ * lies before it. */
+static enum dbos_err read_kept(const struct verification *v, struct dbos_errinfo *info) {
+    struct dbos_log *log = v->log;
+    struct dbos_log_reader *reader = NULL;
+    struct dbos_batch batch;
+    uint32_t lowest = 0;
+    uint32_t highest = 0;
+    enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &highest, info);
+    if (err != DBOS_OK || lowest == 0) {
+        return err;
+    }
+    err = dbos_log_reader_open(log->alloc, log->env, log->data_dir, lowest, 0, &reader, info);
+    if (err != DBOS_OK) {
+        return err;
+    }
+    dbos_log_reader_strict(reader);
+    enum dbos_read_result result = DBOS_READ_BATCH;
+    while (err == DBOS_OK &&
+           (result = dbos_log_reader_next(reader, &batch, info)) == DBOS_READ_BATCH) {
+        err = read_batch(v, &batch, info);
+    }
+    dbos_log_reader_close(reader);
+    return err == DBOS_OK && result == DBOS_READ_CORRUPT ? info->code : err;
 }
 
 static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *v,
@@ -44,6 +88,9 @@ static enum dbos_err verify_open(struct dbos_alloc *alloc, struct verification *
                                       .read_only = true};
     uint32_t damaged = 0;
     enum dbos_err err = dbos_snapshot_check_all(&load, &out->snapshots, info);
+    if (err == DBOS_OK && out->snapshots != 0) {
+        err = read_kept(v, info);
+    }
     if (err == DBOS_OK) {
         err = dbos_snapshot_recover(&load, &out->log, &out->snapshot, &damaged, info);
     }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_bytes_max) {
+static enum dbos_err open_archive(struct test_archive *t, const char *dir, uint64_t hot_bytes_max) {
     const char *paths[] = {getenv("DBOS_DUCKDB_LIBRARY"),
                            DBOS_SOURCE_DIR "/third_party/duckdb/libduckdb.so"};
     memset(t, 0, sizeof *t);
@@ -17,10 +17,21 @@ void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_byt
         .memory_mb = 512,
         .hot_bytes_max = hot_bytes_max,
     };
-    if (dbos_archiver_open(&t->alloc, &options, &t->archiver, &t->info) != DBOS_OK) {
+    return dbos_archiver_open(&t->alloc, &options, &t->archiver, &t->info);
+}
+
+void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_bytes_max) {
+    if (open_archive(t, dir, hot_bytes_max) != DBOS_OK) {
         (void)fprintf(stderr, "archive: %s %s\n", t->info.message, t->info.detail);
         abort();
     }
+}
+
+enum dbos_err test_archive_try(const char *dir) {
+    struct test_archive archive;
+    enum dbos_err err = open_archive(&archive, dir, 0);
+    test_archive_close(&archive);
+    return err;
 }
 
 void test_archive_close(struct test_archive *t) {

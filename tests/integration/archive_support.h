@@ -20,6 +20,8 @@ struct test_archive {
 /* hot_bytes_max: 0 = the default. */
 void test_archive_open(struct test_archive *t, const char *dir, uint64_t hot_bytes_max);
 void test_archive_close(struct test_archive *t);
+/* Open it and close it again: what opening said. */
+enum dbos_err test_archive_try(const char *dir);
 
 /* Ask `sql`, in which dbos_call_0 stands for function(arguments…; NULL ends them). The answer: a
  * line of column names, then a line for each row, cells separated by |, NULL as ~; or "ERROR

@@ -2,8 +2,11 @@
  * rows are in order. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "provenance/archive_check.h"
 #include "provenance/archive_relation.h"
 #include "tests/integration/archive_support.h"
 
@@ -152,6 +155,118 @@ Test(archive_files, the_same_question_before_and_after_the_first_export) {
         }
     }
     test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
+static void flip(const char *path, long bit) {
+    FILE *file = fopen(path, "r+b");
+    cr_assert_not_null(file, "%s", path);
+    cr_assert_eq(fseek(file, bit / 8, SEEK_SET), 0);
+    int byte = fgetc(file);
+    cr_assert_eq(fseek(file, bit / 8, SEEK_SET), 0);
+    (void)fputc(byte ^ (1 << (bit % 8)), file);
+    (void)fclose(file);
+}
+
+static long size_of(const char *path) {
+    struct stat facts;
+    cr_assert_eq(stat(path, &facts), 0, "%s", path);
+    return (long)facts.st_size;
+}
+
+static enum dbos_err check_archive(struct test_node *node, const char *dir,
+                                   struct dbos_archive_findings *found) {
+    return dbos_archive_check(&node->alloc, dbos_env_posix(), dir, found, &node->info);
+}
+
+/* Every `step`-th bit of [0, bytes) of a file: none is taken for what was written. (A newline that
+ * is none makes one line of the last two: then both were being written, and the log has them.) */
+static uint32_t expect_flips_refused(struct test_node *node, const char *dir, const char *path,
+                                     long bytes, long step) {
+    struct dbos_archive_findings found;
+    uint32_t count = 0;
+    for (long bit = 0; bit < bytes * 8; bit += step) {
+        flip(path, bit);
+        enum dbos_err err = check_archive(node, dir, &found);
+        cr_expect(err == DBOS_ERR_CORRUPT || found.torn_bytes != 0, "bit %ld of %s", bit, path);
+        flip(path, bit);
+        count++;
+    }
+    return count;
+}
+
+/* A history in several exports, and the archive closed. Where the last line of its manifest begins.
+ */
+static long make_exports(struct test_node *node, char *dir, size_t dir_bytes, char *manifest,
+                         size_t manifest_bytes) {
+    struct test_archive archive;
+    make_node(node, dir, dir_bytes, false);
+    for (int64_t i = 0; i < 4; i++) {
+        test_archive_open(&archive, dir, 1);
+        test_begin(node->barrier, &test_ann, 0);
+        test_put(node->barrier, TEST_ACC, 100 + i, "a value", (int32_t)i);
+        uint64_t last = test_commit(node->barrier);
+        dbos_log_wait(node->log, last);
+        advance(&archive, last);
+        test_archive_close(&archive);
+    }
+    (void)snprintf(manifest, manifest_bytes, "%s/archive/MANIFEST.jsonl", dir);
+    FILE *file = fopen(manifest, "rb");
+    static char text[65536];
+    size_t size_bytes = fread(text, 1, sizeof text - 1, file);
+    (void)fclose(file);
+    text[size_bytes - 1] = '\0';
+    cr_assert_not_null(strchr(text, '\n'), "one line is too few");
+    return (long)(strrchr(text, '\n') - text) + 1;
+}
+
+/* Goal: a bit that has changed is said, whichever it is, and what is in order is not thrown away
+ * for it. An archive whose log is gone can not be made again. */
+Test(archive_files, a_flipped_bit_is_refused_and_nothing_is_cut) {
+    char dir[64];
+    char manifest[128];
+    char path[400];
+    struct test_node node;
+    struct dbos_archive_findings before;
+    struct dbos_archive_findings found;
+    long last_line = make_exports(&node, dir, sizeof dir, manifest, sizeof manifest);
+    long size = size_of(manifest);
+    cr_assert_eq(check_archive(&node, dir, &before), DBOS_OK, "%s", node.info.message);
+    cr_expect_geq(before.exports, 4);
+    cr_expect_eq(before.last_position, 12);
+    uint32_t count = expect_flips_refused(&node, dir, manifest, last_line, 5);
+    cr_expect_gt(count, 1000);
+    /* The last line may be one that was being written, as long as the log has it. */
+    flip(manifest, last_line * 8 + 100);
+    cr_expect_eq(check_archive(&node, dir, &found), DBOS_OK, "%s", node.info.message);
+    cr_expect_eq(found.exports, before.exports - 1);
+    cr_expect_eq((long)found.torn_bytes, size - last_line);
+    (void)snprintf(path, sizeof path, "cd %s/log && mv 00000001.seg 00000009.seg", dir);
+    cr_assert_eq(system(path), 0);
+    cr_expect_eq(check_archive(&node, dir, &found), DBOS_ERR_CORRUPT);
+    cr_expect_not_null(strstr(node.info.message, "MANIFEST.jsonl is damaged"));
+    (void)snprintf(path, sizeof path, "cd %s/log && mv 00000009.seg 00000001.seg", dir);
+    cr_assert_eq(system(path), 0);
+    flip(manifest, last_line * 8 + 100);
+    /* The archiver refuses, and leaves all as it is. */
+    flip(manifest, 80);
+    cr_expect_eq(test_archive_try(dir), DBOS_ERR_CORRUPT);
+    flip(manifest, 80);
+    cr_expect_eq(size_of(manifest), size);
+    cr_expect_eq(check_archive(&node, dir, &found), DBOS_OK, "%s", node.info.message);
+    cr_expect_eq(found.files, before.files);
+    /* Files. */
+    (void)snprintf(path, sizeof path, "find %s/archive -name '*.parquet'", dir);
+    FILE *names = popen(path, "r");
+    cr_assert_not_null(names);
+    count = 0;
+    while (fgets(path, sizeof path, names) != NULL) {
+        path[strcspn(path, "\n")] = '\0';
+        count += expect_flips_refused(&node, dir, path, size_of(path), 389);
+    }
+    (void)pclose(names);
+    cr_expect_gt(count, 500, "%u", count);
     test_node_close(&node);
     test_dir_remove(dir);
 }

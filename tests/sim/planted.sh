@@ -25,7 +25,7 @@ bugs=(
     "an abort forgets the last change|txn/txn_commit.c|s/for (struct dbos_undo \\*undo = txn->newest; undo != NULL;/for (struct dbos_undo *undo = txn->newest == NULL ? NULL : txn->newest->older; undo != NULL;/"
     "a retry runs again|engine/idempotency.c|s/^    if (row == NULL) {\$/    if (true) {/"
     "a retry is not kept|engine/execute.c|s/err = dbos_idempotency_end(&x->run, x->request, reply_start, info);/err = DBOS_OK;/"
-    "a barrier runs while partitions do|engine/barrier.c|s/if (pthread_mutex_trylock(&engine->partitions\\[i\\].turn) != 0) {/if (pthread_mutex_trylock(\\&engine->partitions[i].turn) != 0 \\&\\& false) {/"
+    "a barrier runs before all partitions have come|engine/barrier.c|s/if (atomic_fetch_add(&barrier->arrived, 1) + 1 == engine->partition_count) {/if (atomic_fetch_add(\\&barrier->arrived, 1) + 1 >= 1) {/"
     "records are written in the order in which they come|txn/log.c|s/while (before != NULL && before->position > entry->position) {/while (false) {/"
     "a batch takes a record that is not next|txn/log.c|s/entry != NULL && entry->position == position + 1; entry = entry->next/entry != NULL; entry = entry->next/"
 )

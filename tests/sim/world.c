@@ -850,7 +850,7 @@ static void run_life(bool is_last) {
     uint32_t left = world.operations > world.op_count ? world.operations - world.op_count : 0;
     uint32_t most = SIM_OPS_MAX - world.op_count - PIPELINE_MAX;
     world.partitions = 1 + (uint32_t)sim_dice(4);
-    world.is_sync = sim_dice(5) != 0;
+    world.is_sync = world.life == 0 || sim_dice(5) != 0; /* the tables are there to stay */
     world.quota = is_last ? 50 : 1 + (uint32_t)sim_dice(left / 2 + 200);
     world.quota = world.quota > most ? most : world.quota;
     world.acked_position = world.judged;

@@ -1,0 +1,29 @@
+/* Is an archive what its manifest says? Every line and every file, by their checksums; without
+ * DuckDB.
+ *
+ * A line that is damaged and has others behind it is damage, not an unfinished write, and so is a
+ * last one that the log can not make again: cutting there would throw away files that are all that
+ * is left of what they cover.
+ *
+ * Thread: any; nobody writes the archive meanwhile. Memory: the manifest, and a piece of a file. */
+#ifndef DBOS_PROVENANCE_ARCHIVE_CHECK_H
+#define DBOS_PROVENANCE_ARCHIVE_CHECK_H
+
+#include "base/alloc.h"
+#include "base/env.h"
+
+struct dbos_archive_findings {
+    uint64_t exports; /* whole lines */
+    uint64_t files;
+    uint64_t bytes; /* of the files */
+    uint64_t last_position;
+    uint64_t torn_bytes; /* behind the last whole line: an export that did not come to its end */
+};
+
+/* A directory without an archive is in order. Errors: CORRUPT (which file or line, and the
+ * positions that are lost with it), FORMAT_VERSION, IO, NOMEM. */
+enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
+                                 const char *data_dir, struct dbos_archive_findings *out,
+                                 struct dbos_errinfo *info) DBOS_MUST_USE;
+
+#endif /* DBOS_PROVENANCE_ARCHIVE_CHECK_H */

@@ -1,0 +1,64 @@
+#!/bin/bash
+# Mechanical mutants of the code that writes, reads and recovers the log: one line at a time is made
+# wrong, and the simulator looks. Prints those that it did not see, and how many it saw of how many.
+#   mutants.sh [COUNT] [SEED]     by hand: some seconds each
+. "$(dirname "${BASH_SOURCE[0]}")/copy.sh"
+wanted=${1:-120}
+seed=${2:-1}
+seconds=${SECONDS_EACH:-60}
+seeds=${SEEDS_EACH:-120}
+files=(txn/log.c txn/log_segment.c txn/log_recover.c txn/log_entry.c txn/appliers.c txn/apply.c txn/snapshot_take.c
+    txn/snapshot_load.c txn/snapshot_format.c txn/txn_commit.c provenance/segment.c provenance/segment_format.c
+    provenance/blob.c storage/table_copy.c)
+
+# Lines "file:number:edit". Comments, checks, what only counts, and what only says something are left alone.
+candidates() {
+    local file
+    for file in "${files[@]}"; do
+        [ -e "$root/$file" ] || continue
+        awk -v file="$file" '
+            function put(edit) { print file ":" FNR ":" edit }
+            /^ *(\/\*|\*|#|\/\/)/ || /\/\*/ || /^[^ ]/ { next }
+            /DBOS_CHECK|dbos_log\(|dbos_fail|dbos_err_detail|stats\.|histogram|unused|\(void\)pthread_(mutex|cond)_(init|destroy)|printf/ { next }
+            / == / { put("s/ == / != /") }
+            / != / { put("s/ != / == /") }
+            / < / { put("s/ < / <= /") }
+            / <= / { put("s/ <= / < /") }
+            / > / { put("s/ > / >= /") }
+            / >= / { put("s/ >= / > /") }
+            / && / { put("s/ \\&\\& / || /") }
+            / \|\| / { put("s/ || / \\&\\& /") }
+            / \+ 1[^0-9]/ { put("s/ + 1/ + 2/") }
+            /^ +(err|enum dbos_err err) = [a-z_>.-]+\(.*\);$/ { put("s/= .*;$/= DBOS_OK;/") }
+            /^ +[a-z_]+\([^;]*\);$/ { put("s/^\\( *\\).*;$/\\1;/") }
+            /^ +[a-z_>.-]+ \+= .*;$/ { put("s/^\\( *\\).*;$/\\1;/") }
+            /^ +[a-z_]+->[a-z_>.]+ = .*;$/ { put("s/^\\( *\\).*;$/\\1;/") }
+            /return dbos_fail|return err;/ { next }
+            /if \(.*\) \{$/ { put("s/if (\\(.*\\)) {$/if (!(\\1)) {/") }
+        ' "$root/$file"
+    done
+}
+
+copy_tree
+mapfile -t chosen < <(candidates | shuf --random-source=<(yes "$seed"))
+tried=0 seen=0
+survivors=()
+for mutant in "${chosen[@]}"; do
+    [ "$tried" -lt "$wanted" ] || break
+    file=${mutant%%:*}
+    rest=${mutant#*:}
+    line=${rest%%:*}
+    edit=${rest#*:}
+    sed -i "${line}${edit}" "$copy/$file"
+    if ! cmp -s "$copy/$file" "$root/$file" && build; then
+        tried=$((tried + 1))
+        if simulate "$seeds"; then
+            seen=$((seen + 1))
+        else
+            survivors+=("$file:$line: $(sed -n "${line}p" "$root/$file" | sed 's/^ *//') -> $(sed -n "${line}p" "$copy/$file" | sed 's/^ *//')")
+            echo "NOT SEEN ${survivors[-1]}"
+        fi
+    fi
+    cp "$root/$file" "$copy/$file"
+done
+echo "$seen of $tried mutants seen ($((100 * seen / (tried == 0 ? 1 : tried))) %), of ${#chosen[@]} candidates, seed $seed, $seeds seeds each"
