@@ -14,14 +14,14 @@ struct check {
     struct dbos_alloc *alloc;
     struct dbos_env *env;
     const char *data_dir;
+    bool reads_files;
     struct dbos_archive_findings *found;
     uint32_t next_segment; /* of the last whole line */
 };
 
-/* The whole file; give it back to the allocator. *out stays NULL where it is not there. */
-static enum dbos_err read_file(const struct check *check, const char *path, uint8_t **out,
-                               size_t *out_bytes, struct dbos_errinfo *info) {
-    struct dbos_env *env = check->env;
+/* The whole file; give it back to the allocator. *out stays NULL where it can not be read. */
+static enum dbos_err read_file(struct dbos_alloc *alloc, struct dbos_env *env, const char *path,
+                               uint8_t **out, size_t *out_bytes, struct dbos_errinfo *info) {
     int file = -1;
     uint64_t size_bytes = 0;
     *out = NULL;
@@ -31,7 +31,7 @@ static enum dbos_err read_file(const struct check *check, const char *path, uint
         return err;
     }
     err = env->ops->file_size(env, file, &size_bytes, info);
-    uint8_t *bytes = err == DBOS_OK ? dbos_take(check->alloc, (size_t)size_bytes + 1) : NULL;
+    uint8_t *bytes = err == DBOS_OK ? dbos_take(alloc, (size_t)size_bytes + 1) : NULL;
     if (err == DBOS_OK && bytes == NULL) {
         err = dbos_fail(info, DBOS_ERR_NOMEM, "out of memory to check %s", path);
     }
@@ -40,35 +40,42 @@ static enum dbos_err read_file(const struct check *check, const char *path, uint
     }
     env->ops->file_close(env, file);
     if (err != DBOS_OK) {
-        dbos_give(check->alloc, bytes);
+        dbos_give(alloc, bytes);
         return err;
     }
     *out = bytes;
     return DBOS_OK;
 }
 
-static enum dbos_err check_file(struct check *check, const struct dbos_manifest_file *file,
-                                struct dbos_errinfo *info) {
+enum dbos_err dbos_archive_check_file(struct dbos_alloc *alloc, struct dbos_env *env,
+                                      const char *folder, const struct dbos_manifest_file *file,
+                                      struct dbos_errinfo *info) {
     char path[PATH_BYTES];
     uint8_t *bytes = NULL;
     size_t size_bytes = 0;
-    (void)snprintf(path, sizeof path, "%s/archive/%s", check->data_dir, file->path);
-    enum dbos_err err = read_file(check, path, &bytes, &size_bytes, info);
+    (void)snprintf(path, sizeof path, "%s/%s", folder, file->path);
+    enum dbos_err err = read_file(alloc, env, path, &bytes, &size_bytes, info);
     bool is_whole = err == DBOS_OK && size_bytes == file->bytes &&
                     dbos_hash64(0, bytes, size_bytes) == file->xxh3;
-    dbos_give(check->alloc, bytes);
-    if (err == DBOS_ERR_NOMEM) {
+    dbos_give(alloc, bytes);
+    if (is_whole || err == DBOS_ERR_NOMEM) {
         return err;
     }
-    if (!is_whole) {
-        (void)dbos_fail(info, DBOS_ERR_CORRUPT, "archive file %s is damaged or missing", path);
-        dbos_err_detail(info, "It has rows of positions %" PRIu64 " to %" PRIu64 ".",
-                        file->min_position, file->max_position);
-        return DBOS_ERR_CORRUPT;
-    }
+    (void)dbos_fail(info, DBOS_ERR_CORRUPT, "archive file %s is damaged or missing", path);
+    dbos_err_detail(info, "It has rows of positions %" PRIu64 " to %" PRIu64 ".",
+                    file->min_position, file->max_position);
+    return DBOS_ERR_CORRUPT;
+}
+
+static enum dbos_err check_file(struct check *check, const struct dbos_manifest_file *file,
+                                struct dbos_errinfo *info) {
+    char folder[PATH_BYTES];
+    (void)snprintf(folder, sizeof folder, "%s/archive", check->data_dir);
     check->found->files++;
-    check->found->bytes += size_bytes;
-    return DBOS_OK;
+    check->found->bytes += file->bytes;
+    return check->reads_files
+               ? dbos_archive_check_file(check->alloc, check->env, folder, file, info)
+               : DBOS_OK;
 }
 
 static enum dbos_err check_line(struct check *check, const char *line, size_t size_bytes,
@@ -111,8 +118,7 @@ static enum dbos_err check_rest(struct check *check, const char *rest, size_t si
     }
     if (!has_more) {
         (void)snprintf(path, sizeof path, "%s/log", check->data_dir);
-        enum dbos_err err =
-            check->env->ops->dir_list(check->env, path, note_lowest, &lowest, info);
+        enum dbos_err err = check->env->ops->dir_list(check->env, path, note_lowest, &lowest, info);
         if (err != DBOS_OK) {
             return err;
         }
@@ -156,10 +162,14 @@ static enum dbos_err find(const struct check *check, char path[PATH_BYTES], bool
 }
 
 enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
-                                 const char *data_dir, struct dbos_archive_findings *out,
-                                 struct dbos_errinfo *info) {
-    struct check check = {
-        .alloc = alloc, .env = env, .data_dir = data_dir, .found = out, .next_segment = 1};
+                                 const char *data_dir, bool reads_files,
+                                 struct dbos_archive_findings *out, struct dbos_errinfo *info) {
+    struct check check = {.alloc = alloc,
+                          .env = env,
+                          .data_dir = data_dir,
+                          .reads_files = reads_files,
+                          .found = out,
+                          .next_segment = 1};
     char path[PATH_BYTES];
     bool is_there = false;
     uint8_t *text = NULL;
@@ -169,7 +179,7 @@ enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
     if (err != DBOS_OK || !is_there) {
         return err;
     }
-    err = read_file(&check, path, &text, &size_bytes, info);
+    err = read_file(alloc, env, path, &text, &size_bytes, info);
     size_t at = 0;
     size_t line;
     while (err == DBOS_OK &&

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/env.h"
+#include "provenance/archive_manifest.h"
 
 struct dbos_archive_findings {
     uint64_t exports; /* whole lines */
@@ -20,10 +21,18 @@ struct dbos_archive_findings {
     uint64_t torn_bytes; /* behind the last whole line: an export that did not come to its end */
 };
 
-/* A directory without an archive is in order. Errors: CORRUPT (which file or line, and the
- * positions that are lost with it), FORMAT_VERSION, IO, NOMEM. */
+/* Is a file what its line says? `folder` is the archive's. Errors: CORRUPT (with the positions that
+ * are lost), NOMEM. */
+enum dbos_err dbos_archive_check_file(struct dbos_alloc *alloc, struct dbos_env *env,
+                                      const char *folder, const struct dbos_manifest_file *file,
+                                      struct dbos_errinfo *info) DBOS_MUST_USE;
+
+/* The whole of it, or, without `reads_files`, its manifest alone. A directory without an archive is
+ * in order. Errors: CORRUPT (which file or line, and the positions that are lost with it),
+ * FORMAT_VERSION, IO, NOMEM. */
 enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
-                                 const char *data_dir, struct dbos_archive_findings *out,
+                                 const char *data_dir, bool reads_files,
+                                 struct dbos_archive_findings *out,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 
 #endif /* DBOS_PROVENANCE_ARCHIVE_CHECK_H */

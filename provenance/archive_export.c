@@ -153,15 +153,14 @@ static enum dbos_err write_part(struct part *part, struct dbos_errinfo *info) {
 /* -- a segment
  * -------------------------------------------------------------------------------------- */
 
-static void note_part(const struct part *part, struct dbos_buf *line, bool first) {
-    struct dbos_manifest_file file = {.relation = part->relation->name,
-                                      .path = part->path,
-                                      .rows = part->rows,
-                                      .bytes = part->bytes,
-                                      .min_position = part->min_position,
-                                      .max_position = part->max_position,
-                                      .xxh3 = part->xxh3};
-    dbos_manifest_file(line, &file, first);
+static struct dbos_manifest_file facts_of(const struct part *part) {
+    return (struct dbos_manifest_file){.relation = part->relation->name,
+                                       .path = part->path,
+                                       .rows = part->rows,
+                                       .bytes = part->bytes,
+                                       .min_position = part->min_position,
+                                       .max_position = part->max_position,
+                                       .xxh3 = part->xxh3};
 }
 
 /* The days on which a hot table has rows, with their counts, as a DuckDB result. */
@@ -210,9 +209,10 @@ static enum dbos_err export_part(struct part *part, struct dbos_archive_relation
     if (err != DBOS_OK) {
         return err;
     }
-    note_part(part, line, *file_count == 0);
+    struct dbos_manifest_file file = facts_of(part);
+    dbos_manifest_file(line, &file, *file_count == 0);
     (*file_count)++;
-    return dbos_archive_relation_add_file(relation, part->path) == DBOS_OK
+    return dbos_archive_relation_add_file(relation, &file, true) == DBOS_OK
                ? DBOS_OK
                : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
 }
@@ -496,11 +496,11 @@ static enum dbos_err adopt_file(struct dbos_archiver *archiver,
         return DBOS_OK;
     }
     for (uint32_t i = 0; i < relation->file_count; i++) {
-        if (strcmp(relation->files[i], file->path) == 0) {
+        if (strcmp(relation->files[i].path, file->path) == 0) {
             return DBOS_OK; /* came in the first round */
         }
     }
-    return dbos_archive_relation_add_file(relation, file->path) == DBOS_OK
+    return dbos_archive_relation_add_file(relation, file, false) == DBOS_OK
                ? DBOS_OK
                : dbos_fail(info, DBOS_ERR_NOMEM, "out of memory in the archive");
 }

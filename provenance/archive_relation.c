@@ -317,7 +317,7 @@ void dbos_archive_relation_fini(struct dbos_archive_relation *relation) {
     dbos_archive_relation_cool(relation);
     free_spare(relation);
     for (uint32_t i = 0; i < relation->file_count; i++) {
-        dbos_give(relation->alloc, relation->files[i]);
+        dbos_give(relation->alloc, relation->files[i].path);
     }
     dbos_give(relation->alloc, relation->files);
     dbos_give(relation->alloc, relation->columns);
@@ -342,25 +342,50 @@ enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relat
 }
 
 enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
-                                             const char *path) {
+                                             const struct dbos_manifest_file *file, bool is_whole) {
     if (relation->file_count == relation->file_capacity) {
         uint32_t capacity = relation->file_capacity * 2 + 8;
-        char **files = dbos_retake(relation->alloc, relation->files, capacity * sizeof *files);
+        struct dbos_archive_file *files =
+            dbos_retake(relation->alloc, relation->files, capacity * sizeof *files);
         if (files == NULL) {
             return DBOS_ERR_NOMEM;
         }
         relation->files = files;
         relation->file_capacity = capacity;
     }
-    size_t size_bytes = strlen(path) + 1;
+    size_t size_bytes = strlen(file->path) + 1;
     char *copy = dbos_take(relation->alloc, size_bytes);
     if (copy == NULL) {
         return DBOS_ERR_NOMEM;
     }
-    memcpy(copy, path, size_bytes);
-    relation->files[relation->file_count++] = copy;
+    memcpy(copy, file->path, size_bytes);
+    bool are_all_whole = relation->files_checked == relation->file_count;
+    relation->files[relation->file_count++] =
+        (struct dbos_archive_file){.path = copy,
+                                   .bytes = file->bytes,
+                                   .xxh3 = file->xxh3,
+                                   .min_position = file->min_position,
+                                   .max_position = file->max_position};
+    relation->files_checked += is_whole && are_all_whole;
     relation->view_stale = true;
     return DBOS_OK;
+}
+
+enum dbos_err dbos_archive_relation_check(struct dbos_archive_relation *relation,
+                                          struct dbos_env *env, const char *folder, uint32_t most,
+                                          struct dbos_errinfo *info) {
+    enum dbos_err err = DBOS_OK;
+    for (; err == DBOS_OK && most > 0 && relation->files_checked < relation->file_count; most--) {
+        const struct dbos_archive_file *one = &relation->files[relation->files_checked];
+        struct dbos_manifest_file file = {.path = one->path,
+                                          .bytes = one->bytes,
+                                          .xxh3 = one->xxh3,
+                                          .min_position = one->min_position,
+                                          .max_position = one->max_position};
+        err = dbos_archive_check_file(relation->alloc, env, folder, &file, info);
+        relation->files_checked += err == DBOS_OK;
+    }
+    return err;
 }
 
 /* -- writing ------------------------------------------------------------------------------------
@@ -572,7 +597,7 @@ static void put_files(const struct dbos_archive_relation *relation, const char *
     for (uint32_t i = 0; i < relation->file_count; i++) {
         struct dbos_buf path;
         dbos_buf_init(&path, relation->alloc);
-        dbos_sql_putf(&path, "%s/%s", folder, relation->files[i]);
+        dbos_sql_putf(&path, "%s/%s", folder, relation->files[i].path);
         const char *text = dbos_sql_text(&path);
         dbos_sql_putf(sql, "%s", i == 0 ? "" : ", ");
         if (text == NULL) {

@@ -11,6 +11,7 @@
 #ifndef DBOS_PROVENANCE_ARCHIVE_RELATION_H
 #define DBOS_PROVENANCE_ARCHIVE_RELATION_H
 
+#include "provenance/archive_check.h"
 #include "provenance/archive_columns.h"
 #include "provenance/duckdb.h"
 #include "storage/schema.h"
@@ -41,6 +42,14 @@ struct dbos_archive_chunk {
     uint32_t columns; /* the relation may have got more since */
 };
 
+struct dbos_archive_file {
+    char *path; /* below the archive's folder */
+    uint64_t bytes;
+    uint64_t xxh3;
+    uint64_t min_position;
+    uint64_t max_position;
+};
+
 struct dbos_archive_relation {
     struct dbos_alloc *alloc;
     const struct dbos_duckdb *duck;
@@ -55,9 +64,10 @@ struct dbos_archive_relation {
     uint64_t created_position;  /* the table exists in [created, dropped) */
     uint64_t dropped_position;  /* UINT64_MAX = it is there */
     uint32_t *places;           /* of the definition's column i among `columns` */
-    /* Parquet files, relative to the archive's folder. */
-    char **files;
+    /* Parquet files, as they came; the first so many of them are known to be whole. */
+    struct dbos_archive_file *files;
     uint32_t file_count;
+    uint32_t files_checked;
     uint32_t file_capacity;
 
     /* Hot rows; the last chunk is being filled when `filling`. */
@@ -91,8 +101,15 @@ enum dbos_err dbos_archive_relation_redefine(struct dbos_archive_relation *relat
                                              struct dbos_table_def *def,
                                              struct dbos_errinfo *info) DBOS_MUST_USE;
 /* A Parquet file of this relation, path relative to the archive's folder (copied). */
+/* `is_whole`: it was written by this process. */
 enum dbos_err dbos_archive_relation_add_file(struct dbos_archive_relation *relation,
-                                             const char *path) DBOS_MUST_USE;
+                                             const struct dbos_manifest_file *file,
+                                             bool is_whole) DBOS_MUST_USE;
+/* Read at most `most` files that are not known to be whole. `folder` is the archive's. Errors:
+ * CORRUPT, NOMEM. */
+enum dbos_err dbos_archive_relation_check(struct dbos_archive_relation *relation,
+                                          struct dbos_env *env, const char *folder, uint32_t most,
+                                          struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* A row: begin, one put for each column, end. It is hot at once. */
 enum dbos_err dbos_archive_row_begin(struct dbos_archive_relation *relation,

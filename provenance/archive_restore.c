@@ -116,7 +116,11 @@ enum dbos_err dbos_archive_restore(struct dbos_archiver *archiver, struct dbos_e
                                               &archiver->fixed[DBOS_ARCHIVE_STEP], catalog};
     enum dbos_err err = DBOS_OK;
     for (size_t i = 0; i < sizeof needed / sizeof needed[0] && err == DBOS_OK; i++) {
-        err = dbos_archive_relation_view(needed[i], archiver->folder, info);
+        err = dbos_archive_relation_check(needed[i], archiver->env, archiver->folder, UINT32_MAX,
+                                          info);
+        if (err == DBOS_OK) {
+            err = dbos_archive_relation_view(needed[i], archiver->folder, info);
+        }
     }
     if (err == DBOS_OK) {
         err = each_chunk(archiver, "SELECT session, username, role FROM arch.session",

@@ -118,7 +118,7 @@ static enum dbos_err open_sources(struct dbos_archiver *archiver, struct dbos_er
     struct dbos_archive_findings found;
     /* Before anything is cut, or answered from it. */
     enum dbos_err err =
-        dbos_archive_check(archiver->alloc, archiver->env, archiver->data_dir, &found, info);
+        dbos_archive_check(archiver->alloc, archiver->env, archiver->data_dir, false, &found, info);
     if (err == DBOS_OK) {
         err = dbos_archive_load_manifest(archiver, &segment, info);
     }
@@ -498,8 +498,37 @@ static const char prov_views[] =
     "block, pk, lead(ord, 1, 9223372036854775807) OVER (PARTITION BY table_id, block ORDER BY ord)"
     " AS next_ord FROM arch.event WHERE op IN (1, 2, 3);";
 
+static struct dbos_archive_relation *next_unchecked(const struct dbos_archiver *archiver) {
+    struct dbos_archiver *all = (struct dbos_archiver *)(uintptr_t)archiver;
+    for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT + archiver->table_count; i++) {
+        struct dbos_archive_relation *relation =
+            i < DBOS_ARCHIVE_FIXED_COUNT ? &all->fixed[i]
+                                         : archiver->tables[i - DBOS_ARCHIVE_FIXED_COUNT];
+        if (relation->files_checked < relation->file_count) {
+            return relation;
+        }
+    }
+    return NULL;
+}
+
+bool dbos_archiver_has_unchecked(const struct dbos_archiver *archiver) {
+    return next_unchecked(archiver) != NULL;
+}
+
+enum dbos_err dbos_archiver_check_next(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
+    struct dbos_archive_relation *relation = next_unchecked(archiver);
+    return relation == NULL
+               ? DBOS_OK
+               : dbos_archive_relation_check(relation, archiver->env, archiver->folder, 1, info);
+}
+
 enum dbos_err dbos_archive_refresh(struct dbos_archiver *archiver, struct dbos_errinfo *info) {
     enum dbos_err err = DBOS_OK;
+    while (err == DBOS_OK && dbos_archiver_has_unchecked(archiver)) {
+        err = dbos_archive_interrupted(archiver)
+                  ? dbos_fail(info, DBOS_ERR_CANCELED, "canceling statement due to user request")
+                  : dbos_archiver_check_next(archiver, info);
+    }
     for (uint32_t i = 0; i < DBOS_ARCHIVE_FIXED_COUNT && err == DBOS_OK; i++) {
         /* A view remembers the columns that it was made upon. With its first file a relation's are
          * the file's, which may be others than those of rows in memory alone. */

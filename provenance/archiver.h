@@ -76,6 +76,13 @@ void dbos_archiver_interrupt(struct dbos_archiver *archiver);
 /* Somebody waits: an advance that runs, or comes, returns soon, until it is set to false. */
 void dbos_archiver_set_hurry(struct dbos_archiver *archiver, bool hurry);
 
+/* Files that lay there when it was opened are read and compared with their checksums before
+ * anything is answered from them: one at a time while there is nothing else to do, the others by
+ * the first question. Errors: CORRUPT, NOMEM. */
+bool dbos_archiver_has_unchecked(const struct dbos_archiver *archiver);
+enum dbos_err dbos_archiver_check_next(struct dbos_archiver *archiver,
+                                       struct dbos_errinfo *info) DBOS_MUST_USE;
+
 struct dbos_archiver_stats {
     uint64_t records; /* taken over since open */
     uint64_t exports; /* lines of the manifest */

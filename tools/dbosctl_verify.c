@@ -31,7 +31,7 @@ static void say_torn(const struct dbos_log_findings *found) {
 static int verify_archive(struct dbos_alloc *alloc, const char *data_dir) {
     struct dbos_errinfo info = {0};
     struct dbos_archive_findings found;
-    enum dbos_err err = dbos_archive_check(alloc, dbos_env_posix(), data_dir, &found, &info);
+    enum dbos_err err = dbos_archive_check(alloc, dbos_env_posix(), data_dir, true, &found, &info);
     if (err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION) {
         (void)printf("%s: %s%s%s\n", err == DBOS_ERR_CORRUPT ? "CORRUPT" : "UNKNOWN FORMAT",
                      info.message, info.detail[0] == '\0' ? "" : " ", info.detail);

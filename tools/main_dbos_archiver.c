@@ -334,6 +334,28 @@ static void answer_question(struct program *program, uint32_t id, const struct d
     dbos_arena_fini(&arena);
 }
 
+/* Nothing to take over and nothing asked: look at the files that nobody has looked at yet. False:
+ * one is damaged. Called with the mutex. */
+static bool wait_for_work(struct program *program) {
+    struct inbox *inbox = &program->inbox;
+    struct dbos_errinfo info;
+    while (!inbox->ended && !inbox->has_question &&
+           inbox->durable <= dbos_archiver_position(inbox->archiver)) {
+        if (!dbos_archiver_has_unchecked(inbox->archiver)) {
+            (void)pthread_cond_wait(&inbox->arrived, &inbox->mutex);
+            continue;
+        }
+        (void)pthread_mutex_unlock(&inbox->mutex);
+        enum dbos_err err = dbos_archiver_check_next(inbox->archiver, &info);
+        (void)pthread_mutex_lock(&inbox->mutex);
+        if (err != DBOS_OK) {
+            dbos_log(DBOS_LOG_ERROR, "archiver: %s %s", info.message, info.detail);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Until the socket closes: take over what is durable, answer what is asked. */
 static void work(struct program *program) {
     struct inbox *inbox = &program->inbox;
@@ -341,11 +363,7 @@ static void work(struct program *program) {
     dbos_buf_init(&question, &program->alloc);
     for (;;) {
         (void)pthread_mutex_lock(&inbox->mutex);
-        while (!inbox->ended && !inbox->has_question &&
-               inbox->durable <= dbos_archiver_position(inbox->archiver)) {
-            (void)pthread_cond_wait(&inbox->arrived, &inbox->mutex);
-        }
-        bool ended = inbox->ended;
+        bool ended = !wait_for_work(program) || inbox->ended;
         bool ask_now = inbox->has_question;
         uint64_t durable = inbox->durable;
         uint32_t id = inbox->question_id;

@@ -5,6 +5,7 @@
  *   dbosctl [-h host] [-p port] [-U user] procedure load FILE.so --sql 'CREATE … AS :module, …'
  *   dbosctl module check FILE.so …
  *   dbosctl verify DATA_DIR
+ *   dbosctl backup DATA_DIR NEW_DIR
  *   dbosctl replay DATA_DIR
  *
  * Exit status: 0 = fine, 1 = the answer is no, 2 = wrong usage.
@@ -18,6 +19,7 @@
 #include "base/env.h"
 #include "base/hash.h"
 #include "procs/module.h"
+#include "tools/dbosctl_backup.h"
 #include "tools/dbosctl_replay.h"
 #include "tools/dbosctl_top.h"
 #include "tools/dbosctl_verify.h"
@@ -44,6 +46,7 @@ static int usage(void) {
                   "'CREATE PROCEDURE ... LANGUAGE c AS :module, ''symbol'''\n"
                   "       dbosctl module check FILE.so ...\n"
                   "       dbosctl verify DATA_DIR\n"
+                  "       dbosctl backup DATA_DIR NEW_DIR\n"
                   "       dbosctl replay DATA_DIR\n");
     return EXIT_USAGE;
 }
@@ -334,6 +337,8 @@ int main(int argc, char **argv) {
         code = top(&options);
     } else if (is(&options, 0, "snapshot") && options.count == 1) {
         code = snapshot(&options);
+    } else if (is(&options, 0, "backup") && options.count == 3) {
+        code = dbosctl_backup(&alloc, options.words[1], options.words[2]);
     } else if (is(&options, 0, "verify") && options.count == 2) {
         code = dbosctl_verify(&alloc, options.words[1]);
     } else if (is(&options, 0, "replay") && options.count == 2) {

@@ -10,6 +10,7 @@ repeat="$0 $bin $flips"
 
 ask() { psql -X -q -At -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U alice -d dbos "$@"; }
 content() { ask -c "SELECT id, v FROM t ORDER BY id" | md5sum; }
+history() { ask -c "SET statement_timeout = '3s'" -c "SELECT count(*), md5(string_agg(v, '' ORDER BY position)) FROM prov_history('t')" 2>&1; }
 start() { node_start --no-worker --partitions 2 --log-segment-bytes 65536 --snapshot-log-bytes 0 "$@"; }
 
 start
@@ -28,6 +29,7 @@ ask -c "SELECT dbos_snapshot()" >/dev/null
 ask -c "SELECT count(*) FROM prov_history('t')" >/dev/null # the archive has caught up
 ask -c "INSERT INTO t VALUES (999, '$(head -c 2200 /dev/urandom | base64 -w 0)')"
 wanted=$(content)
+wanted_history=$(history)
 kill -KILL "$pid" # so that nothing is written behind it
 wait "$pid" || true
 pid=
@@ -87,6 +89,8 @@ for ((i = 0; i < flips; i++)); do
         if grep -q ready "$dir/ready"; then
             port=$(sed -n 's/.*ready.*port=\([0-9]*\).*/\1/p' "$dir/ready")
             [ "$(content)" = "$wanted" ] || fail "bit $bit of byte $at of $file: other rows are served"
+            answer=$(history) || true
+            [ "$answer" = "$wanted_history" ] || [[ $answer == *ERROR* ]] || fail "bit $bit of byte $at of $file: another history: $answer"
             served=$((served + 1))
             kill -KILL "$pid"
         else

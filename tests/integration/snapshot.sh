@@ -105,5 +105,30 @@ rm -rf "$dir/node" && mv "$dir/whole" "$dir/node"
 start --partitions 2
 expect "$wanted" "rows of the copy that was whole" content
 
+# A backup of a node that works, and one of a node that has stopped.
+(for i in $(seq 1001 1200); do echo "INSERT INTO t VALUES ($i, 'b');"; done | ask) &
+writer=$!
+said=$("$bin/dbosctl" backup "$dir/node" "$dir/backup") || fail "a backup while it runs: $said"
+grep -q "^backup to position [0-9]* in .*, verified: state hash" <<<"$said" || fail "the backup says: $said"
+wait "$writer"
+"$bin/dbosctl" backup "$dir/node" "$dir/backup" >"$dir/said" 2>&1 && fail "a backup into a directory that is not empty"
+grep -q "is not empty" "$dir/said" || fail "not empty: $(cat "$dir/said")"
+"$bin/dbosctl" backup "$dir/nothing" "$dir/other" >"$dir/said" 2>&1 && fail "a backup of nothing"
+grep -q "is no data directory" "$dir/said" || fail "of nothing: $(cat "$dir/said")"
+wanted=$(content)
+node_stop
+"$bin/dbosctl" backup "$dir/node" "$dir/stopped" >/dev/null || fail "a backup of a stopped node"
+rm -rf "$dir/node" && mv "$dir/stopped" "$dir/node"
+start --partitions 3
+expect "$wanted" "rows of a backup" content
+expect t "a provenance question of a backup" ask -c "SELECT count(*) >= 420 FROM prov_history('t') WHERE op = 'insert'"
+node_stop
+rm -rf "$dir/node" && mv "$dir/backup" "$dir/node"
+start --partitions 2
+expect t "what was there before the backup" ask -c "SELECT count(*) >= 210 FROM t"
+# Of the writer's rows it has those up to some one.
+last=$(ask -c "SELECT coalesce(max(id), 1000) FROM t WHERE id > 1000")
+expect $((last - 1000)) "rows of the writer" ask -c "SELECT count(*) FROM t WHERE id > 1000"
+
 node_stop
 echo "snapshots: $first, $second, ${third:-$second}; damaged ones passed over or refused"

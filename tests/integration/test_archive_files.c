@@ -177,7 +177,7 @@ static long size_of(const char *path) {
 
 static enum dbos_err check_archive(struct test_node *node, const char *dir,
                                    struct dbos_archive_findings *found) {
-    return dbos_archive_check(&node->alloc, dbos_env_posix(), dir, found, &node->info);
+    return dbos_archive_check(&node->alloc, dbos_env_posix(), dir, true, found, &node->info);
 }
 
 /* Every `step`-th bit of [0, bytes) of a file: none is taken for what was written. (A newline that
