@@ -206,8 +206,9 @@ static enum dbos_err copy_archive(struct backup *backup, struct dbos_errinfo *in
     err = env->ops->file_size(env, file, &size_bytes, info);
     char *text = err == DBOS_OK ? dbos_take(backup->alloc, (size_t)size_bytes + 1) : NULL;
     if (err == DBOS_OK) {
-        err = text == NULL ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the manifest")
-                           : env->ops->file_read(env, file, 0, text, (size_t)size_bytes, &got, info);
+        err = text == NULL
+                  ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the manifest")
+                  : env->ops->file_read(env, file, 0, text, (size_t)size_bytes, &got, info);
     }
     env->ops->file_close(env, file);
     size_t at = 0;
@@ -318,8 +319,8 @@ int dbosctl_backup(struct dbos_alloc *alloc, const char *from, const char *to) {
                       info.detail[0] == '\0' ? "" : " ", info.detail);
         return 1;
     }
-    (void)printf("backup to position %" PRIu64 " in %s, verified: state hash %016" PRIx64 ", %" PRIu64
-                 " MB copied\n",
+    (void)printf("backup to position %" PRIu64 " in %s, verified: state hash %016" PRIx64
+                 ", %" PRIu64 " MB copied\n",
                  found.log.last_position, to, found.log.state_hash, backup.bytes >> 20);
     return 0;
 }
