@@ -285,10 +285,13 @@ static enum dbos_err run_again(struct dbos_replayer *replayer, const struct reco
 
 /* --- verdicts -------------------------------------------------------------------------------- */
 
+/* How long the stack is, and what has ended a node before, the record does not say: what was
+ * refused for that must not be run here either. */
 static bool is_from_outside(uint16_t outcome) {
     return outcome == DBOS_ERR_CANCELED || outcome == DBOS_ERR_TIMEOUT ||
            outcome == DBOS_ERR_NOMEM || outcome == DBOS_ERR_DISK_FULL ||
-           outcome == DBOS_ERR_SHUTDOWN;
+           outcome == DBOS_ERR_SHUTDOWN || outcome == DBOS_ERR_TOO_COMPLEX ||
+           outcome == DBOS_ERR_QUARANTINED;
 }
 
 static enum dbos_replay_verdict look(const struct dbos_replayer *replayer,

@@ -86,6 +86,9 @@ quarantines() { # NAME SIGNAL
     grep -q "ERROR procedure \"$1\" version 1 has ended the node 2 times ($2)" "$dir/log" || fail "the node does not say so"
     ends 55000 "$1.* version 1 is not run: it has ended the node 2 times" "$1(1)"
     grep -q "HINT:  CREATE OR REPLACE it" "$dir/said" || fail "no hint: $(cat "$dir/said")"
+    # Under a key the refusal leaves a record, which "replay" below meets.
+    ask -c "SET LOCAL dbos.idempotency_key = 'refused-$1'; SELECT $1(1)" >"$dir/said" 2>&1 && fail "$1 under a key succeeded"
+    grep -q "55000" "$dir/said" || fail "$1 under a key: $(cat "$dir/said")"
     node_stop
 }
 quarantines abuse_null SIGSEGV
@@ -125,4 +128,5 @@ ends_crashed=$(wc -l <"$dir/node/crashed")
 [ "$ends_crashed" -eq 9 ] || fail "$ends_crashed deaths are known, 9 happened"
 node_stop
 "$bin/dbosctl" verify "$dir/node" >"$dir/said" || fail "verify: $(cat "$dir/said")"
+"$bin/dbosctl" replay "$dir/node" >"$dir/said" 2>&1 || fail "replay: $(cat "$dir/said")"
 echo "abuse: 2 x 11 calls aborted, 2 modules refused, 9 crashes without a loss, 4 procedures not run any more"
