@@ -88,8 +88,7 @@ static enum dbos_err copy_folder(struct backup *backup, const char *folder, cons
     struct dbos_env *env = backup->env;
     char path[PATH_BYTES];
     struct names names;
-    const char *sorted[65536];
-    size_t count = 0;
+    struct dbos_buf sorted; /* const char * */
     *out_gone = 0;
     (void)snprintf(path, sizeof path, "%s/%s", backup->from, folder);
     if (!is_there(path)) {
@@ -101,21 +100,31 @@ static enum dbos_err copy_folder(struct backup *backup, const char *folder, cons
     if (err == DBOS_OK) {
         err = env->ops->dir_make(env, path, info);
     }
-    for (size_t at = 0; at < names.buf.size_bytes && count < sizeof sorted / sizeof *sorted;
+    dbos_buf_init(&sorted, backup->alloc);
+    for (size_t at = 0; at < names.buf.size_bytes;
          at += strlen((const char *)names.buf.data + at) + 1) {
-        sorted[count++] = (const char *)names.buf.data + at;
+        const char *name = (const char *)names.buf.data + at;
+        dbos_buf_put(&sorted, &name, sizeof name);
     }
-    qsort(sorted, count, sizeof *sorted, by_name);
+    if (err == DBOS_OK && (names.buf.failed || sorted.failed)) {
+        err = dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the names of %s", folder);
+    }
+    size_t count = err == DBOS_OK ? sorted.size_bytes / sizeof(const char *) : 0;
+    const char **all = (const char **)(void *)sorted.data;
+    if (count != 0) {
+        qsort(all, count, sizeof *all, by_name);
+    }
     for (size_t i = 0; err == DBOS_OK && i < count; i++) {
         bool is_gone = false;
-        if (strcmp(sorted[i], first) < 0) {
+        if (strcmp(all[i], first) < 0) {
             continue;
         }
-        (void)snprintf(path, sizeof path, "%s/%s", folder, sorted[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", folder, all[i]);
         err = copy_file(backup, path, &is_gone, info);
         *out_gone += is_gone;
-        (void)snprintf(last, 64, "%.63s", sorted[i]);
+        (void)snprintf(last, 64, "%.63s", all[i]);
     }
+    dbos_buf_fini(&sorted);
     dbos_buf_fini(&names.buf);
     (void)snprintf(path, sizeof path, "%s/%s", backup->to, folder);
     return err == DBOS_OK ? env->ops->dir_sync(env, path, info) : err;
@@ -269,6 +278,9 @@ static enum dbos_err copy_all(struct backup *backup, struct dbos_log_findings *f
         err = dbos_fail(info, DBOS_ERR_UNDEFINED_FILE, "%s is no data directory", backup->from);
     }
     if (err == DBOS_OK) {
+        err = copy_file(backup, "crashed", &is_gone, info); /* what is not to be run there either */
+    }
+    if (err == DBOS_OK) {
         err = copy_snapshots(backup, info);
     }
     if (err == DBOS_OK) {
@@ -315,8 +327,8 @@ int dbosctl_backup(struct dbos_alloc *alloc, const char *from, const char *to) {
     }
     dbos_give(alloc, backup.piece);
     if (err != DBOS_OK) {
-        (void)fprintf(stderr, "dbosctl: no backup: %s%s%s\n", info.message,
-                      info.detail[0] == '\0' ? "" : " ", info.detail);
+        (void)fprintf(stderr, "dbosctl: no backup: %s%s%s; what lies in %s is none\n", info.message,
+                      info.detail[0] == '\0' ? "" : " ", info.detail, to);
         return 1;
     }
     (void)printf("backup to position %" PRIu64 " in %s, verified: state hash %016" PRIx64
