@@ -271,6 +271,37 @@ Test(archive_files, a_flipped_bit_is_refused_and_nothing_is_cut) {
     test_dir_remove(dir);
 }
 
+/* Goal: the archiver starts without reading all that there is, and answers nothing from a file that
+ * it has not compared. */
+Test(archive_files, a_damaged_file_is_met_before_anything_is_answered_from_it) {
+    char dir[64];
+    char manifest[128];
+    char path[400];
+    struct test_node node;
+    struct test_archive archive;
+    struct dbos_errinfo info = {.code = DBOS_OK};
+    (void)make_exports(&node, dir, sizeof dir, manifest, sizeof manifest);
+    (void)snprintf(path, sizeof path, "find %s/archive/t_100 -name '*.parquet' | sort", dir);
+    FILE *names = popen(path, "r");
+    cr_assert_not_null(fgets(path, sizeof path, names));
+    (void)pclose(names);
+    path[strcspn(path, "\n")] = '\0';
+    flip(path, 800);
+    test_archive_open(&archive, dir, 0);
+    const char *said = test_rows(&archive, "SELECT count(*) FROM acc", NULL, NULL);
+    cr_expect_not_null(strstr(said, "ERROR XX001"), "%s", said);
+    cr_expect_not_null(strstr(said, "is damaged or missing"), "%s", said);
+    cr_expect(dbos_archiver_has_unchecked(archive.archiver));
+    cr_expect_eq(dbos_archiver_check_next(archive.archiver, &info), DBOS_ERR_CORRUPT);
+    flip(path, 800);
+    said = test_rows(&archive, "SELECT count(*) FROM acc", NULL, NULL);
+    cr_expect_null(strstr(said, "ERROR"), "%s", said);
+    cr_expect_not(dbos_archiver_has_unchecked(archive.archiver));
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
 /* Goal: rows are in the order of commit in each file, where a day ends in the middle of an export,
  * too. */
 Test(archive_files, rows_lie_in_order) {
