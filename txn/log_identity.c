@@ -131,6 +131,25 @@ static void new_identity(struct dbos_env *env, struct dbos_stored_identity *out)
     dbos_identity_encode(out);
 }
 
+/* The directory may be new: until its own name is on disk, a power cut takes it with all that is in
+ * it. */
+static enum dbos_err sync_parent(struct dbos_env *env, const char *data_dir,
+                                 struct dbos_errinfo *info) {
+    char parent[DBOS_PATH_BYTES];
+    size_t length = strlen(data_dir);
+    while (length > 1 && data_dir[length - 1] == '/') {
+        length--;
+    }
+    while (length > 0 && data_dir[length - 1] != '/') {
+        length--;
+    }
+    while (length > 1 && data_dir[length - 1] == '/') {
+        length--;
+    }
+    (void)snprintf(parent, sizeof parent, "%.*s", (int)length, data_dir);
+    return env->ops->dir_sync(env, length == 0 ? "." : parent, info);
+}
+
 enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool read_only,
                                 struct dbos_stored_identity *out, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
@@ -152,6 +171,10 @@ enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool
         /* With a new secret no large value of the log could be read again. */
         err = dbos_fail(info, DBOS_ERR_CORRUPT, "%s has a log and no identity file", data_dir);
     }
+    if (err != DBOS_OK) {
+        return err;
+    }
+    err = sync_parent(env, data_dir, info);
     if (err != DBOS_OK) {
         return err;
     }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
+
 enum { SECTOR = 512, FILES_MAX = 4096, OPEN_MAX = 1024, PATH_BYTES = 128 };
 
 const char *const sim_fault_names[SIM_FAULTS] = {
@@ -70,6 +72,25 @@ uint64_t sim_disk_operations(void) { return disk.operations; }
 uint64_t sim_disk_bytes(void) { return disk.bytes; }
 const uint64_t *sim_disk_fired(void) { return disk.fired; }
 void sim_note_fault(enum sim_fault fault) { disk.fired[fault]++; }
+
+uint64_t sim_disk_hash(void) {
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        const struct name *name = &disk.names[i];
+        const struct content *content = name->now;
+        hash = dbos_mix64(hash + (content == NULL ? 1 : content->size) * 2 + name->is_directory);
+        hash += content == NULL ? 0 : dbos_crc32c(0, content->bytes, content->size);
+    }
+    return hash;
+}
+
+uint32_t sim_disk_open_files(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < OPEN_MAX; i++) {
+        count += disk.open[i] != NULL;
+    }
+    return count;
+}
 
 void sim_disk_set(const struct sim_disk_mood *mood) {
     disk.mood = *mood;
@@ -250,6 +271,31 @@ static void lose_names(void) {
     }
 }
 
+static bool has_directory(const struct name *name) {
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        if (is_in(name->path, disk.names[i].path)) {
+            return disk.names[i].is_directory;
+        }
+    }
+    return true; /* the root */
+}
+
+/* With a directory goes what is in it. */
+static void lose_orphans(void) {
+    bool found = true;
+    while (found) {
+        found = false;
+        for (uint32_t i = 0; i < disk.name_count; i++) {
+            struct name *name = &disk.names[i];
+            if ((name->now != NULL || name->is_directory) && !has_directory(name)) {
+                name->now = NULL;
+                name->is_directory = false;
+                found = true;
+            }
+        }
+    }
+}
+
 static void sum_bytes(void) {
     disk.bytes = 0;
     for (uint32_t i = 0; i < disk.name_count; i++) {
@@ -260,6 +306,7 @@ static void sum_bytes(void) {
 void sim_disk_crash(bool lose_unsynced) {
     if (lose_unsynced) {
         lose_names();
+        lose_orphans();
     }
     for (uint32_t i = 0; lose_unsynced && i < disk.name_count; i++) {
         if (disk.names[i].now != NULL) {

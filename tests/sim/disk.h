@@ -47,6 +47,9 @@ void sim_disk_flip(void);
 void sim_disk_flip_back(void);
 uint64_t sim_disk_operations(void);
 uint64_t sim_disk_bytes(void);
+/* Of all names and what is in their files; files that are open. */
+uint64_t sim_disk_hash(void);
+uint32_t sim_disk_open_files(void);
 /* How often each fault has fired. */
 const uint64_t *sim_disk_fired(void);
 void sim_note_fault(enum sim_fault fault);

@@ -49,6 +49,9 @@ struct sim_op {
     bool is_acked; /* and its client was told */
     struct sim_answer answer;
     uint64_t position; /* 0 = left no record */
+    uint64_t begun_ns; /* simulated time */
+    uint64_t acked_ns;
+    bool is_flushed_in_time; /* asynchronously: nothing keeps its life from it */
     uint64_t after;    /* the newest position that had been acknowledged when it began */
     uint64_t logged;   /* where the log has it; 0 = it does not */
 };

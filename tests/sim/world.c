@@ -8,7 +8,9 @@
 #include "engine/engine_internal.h"
 #include "engine/submitter.h"
 #include "engine/wire.h"
+#include "tests/sim/archive.h"
 #include "tests/sim/model.h"
+#include "txn/log_internal.h"
 
 enum {
     CLIENTS_MAX = 6,
@@ -16,8 +18,11 @@ enum {
     SETUP = 2 + SIM_SMALL_KEYS, /* positions of the first life before clients come */
     POSITIONS_MAX = 3 * SIM_OPS_MAX,
     TEXT_BYTES_MAX = 10000,
+    ANSWER_NS_MAX = 1000000000,
+    SETTLE_NS = 2000000000,
+    ASYNC_NS_MAX = 1000000000, /* a flush each 100 ms, and what a good disk needs */
 };
-static const char data_dir[] = "data";
+static const char data_dir[] = "disk/data";
 
 /* What the log has at a position: an operation, or none of ours. */
 struct position {
@@ -51,11 +56,19 @@ static struct world {
     bool had_fault;          /* the disk may fail in it */
     bool is_stopped;         /* in order */
     bool is_damaged;         /* a bit on its disk is another one: it may refuse to start */
+    bool is_slow;            /* an operation of the disk may take its time */
+    bool has_archive;
+    bool has_small_backlog;  /* writers wait for it now and then */
+    uint32_t large_one_in;         /* so many inserts has a value that is kept apart */
+    struct dbos_log_findings seen; /* what verification said before it began */
+    struct dbos_errinfo seen_info;
+    enum dbos_err seen_err;
     /* All lives. */
     struct sim_op ops[SIM_OPS_MAX];
     uint32_t op_count;
     int32_t key_count;
     struct position positions[POSITIONS_MAX];
+    uint64_t ended_ns; /* the life before */
     uint64_t judged;   /* the newest position that the model has seen */
     uint32_t unjudged; /* the first life whose operations it has not */
     struct sim_model model;
@@ -264,7 +277,8 @@ static struct sim_answer read_reply(const struct dbos_buf *reply) {
 /* --- clients --------------------------------------------------------------------------------- */
 
 static uint32_t text_size(void) {
-    return sim_dice(20) == 0 ? 3000 + (uint32_t)sim_dice(6000) : (uint32_t)sim_dice(40);
+    return sim_dice(world.large_one_in) == 0 ? 3000 + (uint32_t)sim_dice(6000)
+                                             : (uint32_t)sim_dice(40);
 }
 
 /* A retry of what has a key, as it was: perhaps of another life, perhaps while it still runs. */
@@ -321,7 +335,9 @@ static struct sim_op *next_op(void) {
     }
     op->life = world.life;
     op->is_sync = world.is_sync;
+    op->is_flushed_in_time = !world.is_slow && !world.had_fault;
     op->after = world.acked_position;
+    op->begun_ns = sim_now_ns();
     return op;
 }
 
@@ -341,12 +357,23 @@ static void await(struct step *step) {
     }
 }
 
+/* Nothing is slow, and nothing fails: nobody waits for long. */
+static void judge_time(const struct sim_op *op) {
+    uint64_t took_ns = op->acked_ns - op->begun_ns;
+    if (took_ns > ANSWER_NS_MAX && !world.is_slow && !world.had_fault && !world.has_small_backlog) {
+        wrong("operation %u took %llu us", (unsigned)(op - world.ops),
+              (unsigned long long)(took_ns / 1000));
+    }
+}
+
 static void tell(struct step *step) {
     struct sim_op *op = step->op;
     op->answer = read_reply(&step->request.reply);
     op->position = step->request.position;
     op->is_acked = true;
+    op->acked_ns = sim_now_ns();
     world.acked++;
+    judge_time(op);
     for (uint32_t i = 0; i < 6; i++) {
         sim_trace((uint64_t)op->answer.error[i % sizeof op->answer.error]);
     }
@@ -429,7 +456,9 @@ static void on_durable(void *arg) {
 /* --- the judge ------------------------------------------------------------------------------- */
 
 struct walk {
+    struct dbos_record_scratch scratch;
     uint64_t last;
+    uint64_t first; /* that the log still has; 0 = none */
 };
 
 /* A block of a table is one row's for ever. */
@@ -560,39 +589,72 @@ static void judge_record(struct walk *walk, const struct dbos_record_head *head,
     }
 }
 
-static void judge_batch(struct walk *walk, const struct dbos_batch *batch,
-                        struct dbos_record_scratch *scratch) {
+/* What the archive has is what the log has. */
+static void judge_copy(uint64_t position, const uint8_t *record, size_t size_bytes) {
+    size_t kept_bytes = 0;
+    const uint8_t *kept = sim_archive_record(position, &kept_bytes);
+    if (kept != NULL && (kept_bytes != size_bytes || memcmp(kept, record, size_bytes) != 0)) {
+        wrong("the archive has another position %llu than the log", (unsigned long long)position);
+    }
+}
+
+static void judge_bytes(struct walk *walk, const uint8_t *record, size_t size_bytes) {
+    struct dbos_record_head head;
+    struct dbos_record_decoder decoder;
+    struct dbos_errinfo info = {0};
+    if (dbos_record_open(record, size_bytes, &walk->scratch, &head, &decoder, &info) != DBOS_OK) {
+        wrong("a record: %s", info.message);
+    }
+    judge_copy(head.position, record, size_bytes);
+    judge_record(walk, &head, &decoder);
+}
+
+/* The log begins where the archive does not end: what was cut off it is read there. */
+static void begin_walk(struct walk *walk, const struct dbos_batch *batch) {
+    walk->first = batch->first_position;
+    if (walk->first > sim_archive_exported() + 1) {
+        wrong("the log begins at %llu, the archive ends at %llu", (unsigned long long)walk->first,
+              (unsigned long long)sim_archive_exported());
+    }
+    for (walk->last = world.judged; walk->last + 1 < walk->first;) {
+        size_t size_bytes = 0;
+        const uint8_t *record = sim_archive_record(walk->last + 1, &size_bytes);
+        judge_bytes(walk, record, size_bytes);
+    }
+    walk->last = walk->first - 1;
+}
+
+static void judge_batch(struct walk *walk, const struct dbos_batch *batch) {
     size_t cursor = 0;
     size_t size_bytes = 0;
     const uint8_t *record = NULL;
+    if (walk->first == 0) {
+        begin_walk(walk, batch);
+    }
     while ((record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
-        struct dbos_record_head head;
-        struct dbos_record_decoder decoder;
-        struct dbos_errinfo info = {0};
-        if (dbos_record_open(record, size_bytes, scratch, &head, &decoder, &info) != DBOS_OK) {
-            wrong("a record: %s", info.message);
-        }
-        judge_record(walk, &head, &decoder);
+        judge_bytes(walk, record, size_bytes);
     }
 }
 
 static enum dbos_read_result read_log(struct walk *walk, bool judges, struct dbos_errinfo *info) {
     struct dbos_log_reader *reader = NULL;
-    struct dbos_record_scratch scratch;
     struct dbos_batch batch;
     enum dbos_read_result result;
-    dbos_record_scratch_init(&scratch, &world.alloc);
-    if (dbos_log_reader_open(&world.alloc, sim_disk_env(), data_dir, 1, 0, &reader, info) !=
-        DBOS_OK) {
+    uint32_t lowest = 0;
+    uint32_t highest = 0;
+    dbos_record_scratch_init(&walk->scratch, &world.alloc);
+    if (dbos_log_segment_range(sim_disk_env(), data_dir, &lowest, &highest, info) != DBOS_OK ||
+        dbos_log_reader_open(&world.alloc, sim_disk_env(), data_dir, lowest, 0, &reader, info) !=
+            DBOS_OK) {
         wrong("the log: %s", info->message);
     }
     while ((result = dbos_log_reader_next(reader, &batch, info)) == DBOS_READ_BATCH) {
         if (judges) {
-            judge_batch(walk, &batch, &scratch);
+            judge_batch(walk, &batch);
         }
     }
     dbos_log_reader_close(reader);
-    dbos_record_scratch_fini(&scratch);
+    dbos_record_scratch_fini(&walk->scratch);
     return result;
 }
 
@@ -605,7 +667,21 @@ static uint64_t walk_log(void) {
     if (read_log(&walk, true, &info) == DBOS_READ_CORRUPT) {
         wrong("the log: %s", info.message);
     }
+    if (walk.first != 0 && world.engine->recovery.first_position != walk.first &&
+        !world.had_fault) { /* of an old segment that can not be read it says nothing */
+        wrong("the log begins at %llu, recovery says %llu", (unsigned long long)walk.first,
+              (unsigned long long)world.engine->recovery.first_position);
+    }
+    if (sim_archive_exported() > walk.last) {
+        wrong("the archive ends at %llu, the log at %llu",
+              (unsigned long long)sim_archive_exported(), (unsigned long long)walk.last);
+    }
     return walk.last;
+}
+
+/* Asynchronously, and told so long before the end that it was written since. */
+static bool was_flushed(const struct sim_op *op) {
+    return op->is_flushed_in_time && op->acked_ns + ASYNC_NS_MAX < world.ended_ns;
 }
 
 /* What was told and has no place in the log: a read whose own record was lost saw only what is
@@ -613,7 +689,8 @@ static uint64_t walk_log(void) {
 static void judge_unlogged(void) {
     for (uint32_t i = 0; i < world.op_count; i++) {
         struct sim_op *op = &world.ops[i];
-        if (op->life < world.unjudged || !op->is_acked || op->logged != 0 || !op->is_sync) {
+        if (op->life < world.unjudged || !op->is_acked || op->logged != 0 ||
+            !(op->is_sync || was_flushed(op))) {
             continue;
         }
         uint32_t writes = 0;
@@ -665,7 +742,46 @@ static void judge_rows(void) {
     sim_trace(found);
 }
 
+/* What verification has said of the disk is what start-up finds. */
+static void judge_verification(void) {
+    const struct dbos_log_findings *seen = &world.seen;
+    const struct dbos_recovery *recovery = &world.engine->recovery;
+    if (world.is_damaged || world.had_fault) {
+        return;
+    }
+    if (world.seen_err != DBOS_OK) {
+        if (recovery->last_position != 0) { /* else there was nothing yet, not even a directory */
+            wrong("verification found damage, and recovery none: %s", world.seen_info.message);
+        }
+        return;
+    }
+    const struct {
+        const char *what;
+        uint64_t seen;
+        uint64_t found;
+    } facts[] = {
+        {"the last position", seen->log.last_position, recovery->last_position},
+        {"the first position", seen->log.first_position, recovery->first_position},
+        {"the state hash", seen->log.state_hash, recovery->state_hash},
+        {"records", seen->log.records, recovery->records},
+        {"batches", seen->log.batches, recovery->batches},
+        {"bytes", seen->log.bytes, recovery->bytes},
+        {"torn bytes", seen->log.torn_bytes, recovery->torn_bytes},
+        {"the last commit", (uint64_t)seen->log.last_commit_us, (uint64_t)recovery->last_commit_us},
+        {"the snapshot", seen->snapshot.position, world.engine->loaded.position},
+        {"its rows", seen->snapshot.rows, world.engine->loaded.rows},
+        {"its bytes", seen->snapshot.bytes, world.engine->loaded.bytes},
+    };
+    for (uint32_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        if (facts[i].seen != facts[i].found) {
+            wrong("%s: verification saw %llu, recovery %llu", facts[i].what,
+                  (unsigned long long)facts[i].seen, (unsigned long long)facts[i].found);
+        }
+    }
+}
+
 static void judge(void) {
+    judge_verification();
     uint64_t last = walk_log();
     if (last != world.engine->recovery.last_position || last < world.judged) {
         wrong("the log ends at %llu, recovery says %llu; %llu had been recovered before",
@@ -756,7 +872,9 @@ static void open_engine(void) {
         .program_dir = "",
         .partitions = world.partitions,
         .durability = world.is_sync ? DBOS_DURABILITY_SYNC : DBOS_DURABILITY_ASYNC,
-        .segment_bytes = 65536,
+        .archive = world.has_archive,
+        .archive_backlog_max = world.has_small_backlog ? 20000 + sim_dice(100000) : UINT64_MAX,
+        .segment_bytes = sim_dice(4) == 0 ? 1 + sim_dice(200000) : 65536,
         .snapshot_log_bytes = sim_dice(3) == 0 ? UINT64_MAX : 20000 + sim_dice(100000),
     };
     dbos_alloc_init(&world.alloc, "sim", 0);
@@ -764,12 +882,27 @@ static void open_engine(void) {
     if (err != DBOS_OK && !world.had_fault && !world.is_damaged) {
         wrong("it does not start: %s", info.message);
     }
+    if (err != DBOS_OK && !world.had_fault && world.seen_err == DBOS_OK) {
+        wrong("verification found nothing, and it does not start: %s", info.message);
+    }
     if (err != DBOS_OK) {
         sim_crash(); /* whoever runs the node starts it again */
     }
     world.snapshots += world.engine->loaded.position != 0;
     if (world.engine->damaged_snapshots != 0 && !world.had_fault && !world.is_damaged) {
         wrong("a snapshot that counted is damaged");
+    }
+}
+
+/* Nothing is changed by it, and nothing stays open. */
+static void verify(void) {
+    struct dbos_alloc alloc;
+    uint64_t before = sim_disk_hash();
+    dbos_alloc_init(&alloc, "verification", 0);
+    world.seen_err = dbos_log_verify(&alloc, sim_disk_env(), data_dir, &world.seen, &world.seen_info);
+    dbos_alloc_fini(&alloc);
+    if (sim_disk_hash() != before || sim_disk_open_files() != 0) {
+        wrong("verification has changed the disk, or left %u files open", sim_disk_open_files());
     }
 }
 
@@ -783,6 +916,44 @@ static void *make_room(void *arg) {
     return NULL;
 }
 
+/* With a good disk, in the end: the log is on it, there is room, and the archive has all of it. */
+static void settle(bool is_last) {
+    static const struct sim_disk_mood good = {0};
+    uint64_t last = dbos_log_last_position(world.engine->log);
+    sim_disk_set(&good);
+    sim_set(20, 0);
+    if (!is_last) {
+        return;
+    }
+    sim_sleep(SETTLE_NS);
+    if (dbos_engine_durable(world.engine) != last || dbos_log_synced(world.engine->log) != last) {
+        wrong("of %llu positions %llu are durable and %llu synced", (unsigned long long)last,
+              (unsigned long long)dbos_engine_durable(world.engine),
+              (unsigned long long)dbos_log_synced(world.engine->log));
+    }
+    if (dbos_log_is_disk_full(world.engine->log)) {
+        wrong("it takes the disk for full");
+    }
+    if (world.has_archive && sim_archive_taken() != last) {
+        wrong("of %llu positions the archive has %llu", (unsigned long long)last,
+              (unsigned long long)sim_archive_taken());
+    }
+}
+
+/* All that was appended was written, and is counted. */
+static void judge_stop(void) {
+    struct dbos_log_stats stats;
+    dbos_log_wait(world.engine->log, dbos_log_last_position(world.engine->log));
+    dbos_log_stats(world.engine->log, &stats);
+    uint64_t taken = dbos_log_last_position(world.engine->log);
+    if (stats.in_flight_bytes != 0 || dbos_engine_durable(world.engine) != taken ||
+        stats.records != taken - world.engine->recovery.last_position) {
+        wrong("at the stop %llu bytes are on their way, and %llu records written of %llu",
+              (unsigned long long)stats.in_flight_bytes, (unsigned long long)stats.records,
+              (unsigned long long)(taken - world.engine->recovery.last_position));
+    }
+}
+
 static void live(void *arg) {
     static struct sim_disk_mood mood;
     static const struct sim_disk_mood good = {0};
@@ -791,6 +962,11 @@ static void live(void *arg) {
     choose_mood(&mood);
     mood = is_last || world.life == 0 ? good : mood;
     world.had_fault = mood.fail_per_million != 0 || mood.room_bytes != 0;
+    world.is_slow = mood.slow_per_mille != 0;
+    sim_disk_set(&good);
+    if (world.life != 0) {
+        verify();
+    }
     uint64_t crash_at = mood.crash_at;
     if (world.life != 0 && sim_dice(3) != 0) {
         mood.crash_at = 0; /* most of the time not while it starts */
@@ -826,10 +1002,15 @@ static void live(void *arg) {
     while (world.clients_left != 0) {
         sim_wait(&world.clients_left, UINT64_MAX);
     }
+    settle(is_last);
     dbos_engine_stop(world.engine);
+    judge_stop();
     uint64_t hash = dbos_store_state_hash(world.engine->store);
     dbos_engine_close(world.engine);
     dbos_alloc_fini(&world.alloc);
+    if (sim_disk_open_files() != 0) {
+        wrong("%u files are open after the stop", sim_disk_open_files());
+    }
     world.state_hash = hash;
     world.is_stopped = true;
 }
@@ -855,13 +1036,17 @@ static void run_life(bool is_last) {
     world.quota = world.quota > most ? most : world.quota;
     world.acked_position = world.judged;
     world.is_stopped = false;
+    world.has_archive = is_last || sim_dice(6) != 0;
+    world.has_small_backlog = !is_last && sim_dice(4) == 0;
     sim_set(20, 0);
     uint64_t before = sim_disk_fired()[SIM_CRASH_AT_OPERATION];
     world.is_damaged = !is_last && world.life > 0 && sim_dice(4) == 0;
     if (world.is_damaged) {
         sim_disk_flip();
     }
+    sim_archive_begin(data_dir, world.is_damaged);
     enum sim_end end = sim_life(live, &is_last);
+    world.ended_ns = sim_now_ns();
     if (end == SIM_CRASH && sim_disk_fired()[SIM_CRASH_AT_OPERATION] == before) {
         sim_note_fault(SIM_CRASH_AT_SWITCH);
     }
@@ -885,6 +1070,7 @@ void world_run(uint64_t seed, uint32_t operations, bool is_loud, struct world_fa
     world.operations = operations;
     world.is_loud = is_loud;
     sim_open(seed, is_loud);
+    world.large_one_in = sim_dice(3) == 0 ? 3 : 20;
     while (world.op_count < operations || world.crashes == 0) {
         run_life(false);
     }
