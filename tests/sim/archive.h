@@ -1,9 +1,10 @@
 /* The archive of the simulated node: an archiver that follows the log as dbos-archiver does (by the
- * same reader, up to the same watermark, exporting what is sealed or synced, going on where its last
- * export ended), and keeps the records as they are instead of making Parquet files of them.
+ * same reader, up to the same watermark, exporting what is sealed or synced, going on where its
+ * last export ended), and keeps the records as they are instead of making Parquet files of them.
  *
- * The program is linked with --wrap for dbos_archive_client_…(): the engine starts, tells and asks it
- * as it does a process. What it has exported survives every crash; what it has only taken does not.
+ * The program is linked with --wrap for dbos_archive_client_…(): the engine starts, tells and asks
+ * it as it does a process. What it has exported survives every crash; what it has only taken does
+ * not.
  *
  * Thread: a coroutine of its own (tests/sim/sched.h). Memory: malloc. */
 #ifndef DBOS_TESTS_SIM_ARCHIVE_H

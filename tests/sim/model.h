@@ -52,8 +52,8 @@ struct sim_op {
     uint64_t begun_ns; /* simulated time */
     uint64_t acked_ns;
     bool is_flushed_in_time; /* asynchronously: nothing keeps its life from it */
-    uint64_t after;    /* the newest position that had been acknowledged when it began */
-    uint64_t logged;   /* where the log has it; 0 = it does not */
+    uint64_t after;          /* the newest position that had been acknowledged when it began */
+    uint64_t logged;         /* where the log has it; 0 = it does not */
 };
 
 struct sim_row {
