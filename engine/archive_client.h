@@ -25,7 +25,7 @@ enum dbos_err dbos_archive_client_open(struct dbos_alloc *alloc, struct dbos_env
  * exported after the next start. NULL is allowed. */
 void dbos_archive_client_close(struct dbos_archive_client *client);
 
-/* The log is durable up to `position`: the archiver may take over everything until there; `urgent`
+/* The log is on disk up to `position`: the archiver may export everything until there; `urgent`
  * if it shall not be patient. It answers with how far it is, for the next call to read. Also
  * restarts a process that has died. Never fails and never waits for a process that does not read;
  * what goes wrong is in the log. */

@@ -112,8 +112,9 @@ static void tick_asking(void *arg) {
     dbos_archive_gate_look(service->engine);
 }
 
+/* What may be exported: not what an asynchronous log has written and a power cut can take back. */
 static void tick(struct dbos_archive_service *service) {
-    dbos_archive_advance(service->client, dbos_log_durable(service->engine->log), service->urgent);
+    dbos_archive_advance(service->client, dbos_log_synced(service->engine->log), service->urgent);
     service->told_ns = now_ns(service);
     tick_asking(service);
 }

@@ -104,6 +104,7 @@ struct dbos_archiver {
     struct dbos_blob_index *blobs;
     struct dbos_archive_span span;
     uint64_t position; /* last one taken over */
+    uint64_t synced;   /* on disk up to here: may be exported */
     uint64_t records;
     uint64_t exports;
     uint64_t files;

@@ -293,7 +293,8 @@ static enum dbos_err take_batch(struct dbos_archiver *archiver, const struct dbo
     while (err == DBOS_OK && (record = dbos_batch_next(batch, &cursor, &size_bytes)) != NULL) {
         err = dbos_archive_ingest(archiver, record, size_bytes, info);
     }
-    if (err == DBOS_OK && hot_bytes(archiver) > archiver->hot_bytes_max) {
+    bool is_synced = batch->last_position <= archiver->synced;
+    if (err == DBOS_OK && is_synced && hot_bytes(archiver) > archiver->hot_bytes_max) {
         err = dbos_archive_export(archiver, batch->segment, info);
     }
     if (err == DBOS_OK) {
@@ -363,6 +364,7 @@ static bool is_hurried(struct dbos_archiver *archiver) { return atomic_load(&arc
 
 enum dbos_err dbos_archiver_advance(struct dbos_archiver *archiver, uint64_t durable,
                                     struct dbos_errinfo *info) {
+    archiver->synced = durable > archiver->synced ? durable : archiver->synced;
     return advance(archiver, durable, is_hurried, info);
 }
 

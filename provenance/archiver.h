@@ -43,7 +43,9 @@ enum dbos_err dbos_archiver_open(struct dbos_alloc *alloc,
                                  struct dbos_errinfo *info) DBOS_MUST_USE;
 void dbos_archiver_close(struct dbos_archiver *archiver);
 
-/* Take over what the log has up to `durable`, exporting segments that are sealed. It returns early,
+/* Take over what the log has up to `durable`, which is on disk, exporting segments that are sealed,
+ * and earlier where there are many large values. A question reaches beyond it, and exports nothing
+ * that a power cut can still take back from an asynchronous log. It returns early,
  * between two batches, while dbos_archiver_set_hurry() says so. After an error the archiver
  * is broken: every later call returns the same error.
  * Errors: CORRUPT, FORMAT_VERSION, IO, DISK_FULL, NOMEM, ARCHIVE. */

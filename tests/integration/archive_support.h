@@ -12,6 +12,7 @@ struct test_archive {
     struct dbos_alloc alloc;
     struct dbos_duckdb *duck;
     struct dbos_archiver *archiver;
+    uint64_t as_of;           /* a question waits for this position; 0 = for none */
     struct dbos_errinfo info; /* of the last question */
     char *text;               /* of the last answer */
     size_t text_bytes;

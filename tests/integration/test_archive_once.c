@@ -170,6 +170,31 @@ Test(archive_once, many_large_values_are_exported_before_their_segment_is_sealed
     test_dir_remove(dir);
 }
 
+/* An asynchronous log has written what a power cut can take back. */
+Test(archive_once, what_is_not_known_to_be_on_disk_is_answered_and_not_exported) {
+    char dir[64];
+    struct test_node node;
+    struct test_archive archive;
+    uint64_t taken = 0;
+    uint64_t exported = 0;
+    test_dir_make(dir, sizeof dir);
+    cr_assert_eq(test_node_open(&node, dir, 3), DBOS_OK);
+    uint64_t last = fill(&node);
+    test_archive_open(&archive, dir, 1);
+    advance(&archive, 1);
+    archive.as_of = last / 8; /* in the first segment, which is sealed later */
+    cr_expect_str_eq(test_rows(&archive, "SELECT max(position) >= 45 FROM prov.txn", NULL), "t\n");
+    dbos_archiver_progress(archive.archiver, &taken, &exported);
+    cr_expect_geq(taken, last / 8);
+    cr_expect_leq(exported, 1);
+    advance(&archive, taken + 16); /* now it is: two groups of eight, so that one is whole */
+    dbos_archiver_progress(archive.archiver, &taken, &exported);
+    cr_expect_geq(exported, last / 8);
+    test_archive_close(&archive);
+    test_node_close(&node);
+    test_dir_remove(dir);
+}
+
 Test(archive_once, strays_and_a_torn_manifest_line_are_removed) {
     char dir[64], path[512];
     struct test_node node;
