@@ -88,10 +88,8 @@ static const char *ask(struct test_archive *t, const char *sql, const char *func
     while (function != NULL && (argument = va_arg(arguments, const char *)) != NULL) {
         values[call.argument_count++].text = argument;
     }
-    struct dbos_archive_question question = {.sql = sql,
-                                             .position = t->as_of,
-                                             .call_count = function == NULL ? 0 : 1,
-                                             .calls = &call};
+    struct dbos_archive_question question = {
+        .sql = sql, .position = t->as_of, .call_count = function == NULL ? 0 : 1, .calls = &call};
     struct dbos_archive_sink sink = {take_columns, take_row, t};
     t->text_bytes = 0;
     add_text(t, "", 0);

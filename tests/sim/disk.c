@@ -97,6 +97,8 @@ void sim_disk_set(const struct sim_disk_mood *mood) {
     disk.crash_at = mood->crash_at == 0 ? 0 : disk.operations + mood->crash_at;
 }
 
+void sim_disk_set_room(uint64_t room_bytes) { disk.mood.room_bytes = room_bytes; }
+
 /* --- each operation -------------------------------------------------------------------------- */
 
 /* Somebody else may go on, it may take its time, and it may be the last one. */

@@ -39,6 +39,7 @@ struct sim_disk_mood {
 
 struct dbos_env *sim_disk_env(void);
 void sim_disk_set(const struct sim_disk_mood *mood);
+void sim_disk_set_room(uint64_t room_bytes);
 /* The machine went down, with dice; or only the process. */
 void sim_disk_crash(bool lose_unsynced);
 /* Between two lives: change one bit of what is there (zeroes behind the end of a log are not), and

@@ -5,7 +5,7 @@
 
 #include "tests/sim/archive.h"
 
-#define REST_NS UINT64_C(2000000000) /* enough for everybody to catch up on a good disk */
+#define REST_NS UINT64_C(6000000000) /* enough for everybody to catch up on a good disk */
 
 struct world world;
 
@@ -55,13 +55,16 @@ static void open_engine(void) {
     }
 }
 
-/* The disk gets room again, after a while. */
-static void *make_room(void *arg) {
-    struct sim_disk_mood mood = *(struct sim_disk_mood *)arg;
-    sim_sleep(5000000000);
-    mood.room_bytes = 0;
-    mood.crash_at = 0;
-    sim_disk_set(&mood);
+/* The disk gets room again, after a while, and is full again. */
+static void *change_room(void *arg) {
+    struct sim_disk_mood *mood = arg;
+    while (!world.rests) {
+        sim_sleep(sim_dice(5000000000));
+        mood->room_bytes = mood->room_bytes == 0 ? sim_disk_bytes() + sim_dice(100000) : 0;
+        if (!world.rests) {
+            sim_disk_set_room(mood->room_bytes);
+        }
+    }
     return NULL;
 }
 
@@ -73,6 +76,8 @@ static void live(void *arg) {
     choose_mood(&mood);
     mood = is_last || world.life == 0 ? good : mood;
     world.had_fault = mood.fail_per_million != 0 || mood.room_bytes != 0;
+    world.is_small = mood.room_bytes != 0;
+    world.rests = false;
     world.is_slow = mood.slow_per_mille != 0;
     sim_disk_set(&good);
     if (world.life != 0) {
@@ -102,7 +107,7 @@ static void live(void *arg) {
     if (!is_last) {
         sim_disk_set(&mood);
         if (mood.room_bytes != 0) {
-            sim_spawn("room", make_room, &mood);
+            sim_spawn("room", change_room, &mood);
         }
         sim_set((uint32_t)sim_dice(200), sim_dice(4) == 0 ? 1 + sim_dice(40000) : 0);
     }
@@ -113,12 +118,11 @@ static void live(void *arg) {
     while (world.clients_left != 0) {
         sim_wait(&world.clients_left, UINT64_MAX);
     }
+    world.rests = true;
     sim_disk_set(&good);
     sim_set(20, 0);
-    if (is_last) {
-        sim_sleep(REST_NS);
-        sim_judge_rest();
-    }
+    sim_sleep(REST_NS);
+    sim_judge_rest();
     dbos_engine_stop(world.engine);
     sim_judge_stop();
     uint64_t hash = dbos_store_state_hash(world.engine->store);

@@ -13,7 +13,6 @@ enum {
     SETUP = 2 + SIM_SMALL_KEYS, /* positions of the first life before clients come */
     POSITIONS_MAX = 3 * SIM_OPS_MAX,
     TEXT_BYTES_MAX = 10000,
-    ANSWER_NS_MAX = 1000000000,
     ASYNC_NS_MAX = 1000000000, /* a flush each 100 ms, and what a good disk needs */
 };
 #define SIM_DATA_DIR "disk/data"
@@ -51,6 +50,8 @@ struct world {
     bool is_stopped;         /* in order */
     bool is_damaged;         /* a bit on its disk is another one: it may refuse to start */
     bool is_slow;            /* an operation of the disk may take its time */
+    bool is_small;           /* the disk is full now and then */
+    bool rests;              /* its clients have gone */
     bool has_archive;
     bool has_small_backlog;        /* writers wait for it now and then */
     uint32_t large_one_in;         /* so many inserts has a value that is kept apart */
