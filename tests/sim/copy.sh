@@ -21,7 +21,7 @@ build() { ninja -C "$copy/build" sim >"$copy/log" 2>&1; }
 simulate() {
     local status=0
     timeout "$seconds" "$copy/build/bin/sim" --seeds "$1" --stop >"$copy/out" 2>&1 || status=$?
-    found=$(grep -m 1 -E "^sim: |CHECK|check" "$copy/out" | cut -c 1-100 || true)
+    found=$(grep -a -m 1 -E "^sim: |CHECK|check" "$copy/out" | cut -c 1-100 || true)
     [ "$status" -ne 124 ] || found="no end within $seconds s"
     [ "$status" -ne 0 ]
 }

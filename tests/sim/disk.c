@@ -323,13 +323,18 @@ void sim_disk_crash(bool lose_unsynced) {
 
 static struct {
     struct content *content; /* NULL: none is changed */
+    const char *path;
     uint64_t offset;
     uint8_t byte; /* as it is now */
     uint8_t bit;
 } flipped;
 
-/* Nothing stands in a sector of zeroes. */
-static bool is_live(const struct content *content, uint64_t offset) {
+/* Nothing stands in a sector of zeroes, nor in the zeroes behind a large value. */
+static bool is_live(const struct name *name, uint64_t offset) {
+    const struct content *content = name->now;
+    if (strstr(name->path, ".blob") != NULL && content->bytes[offset] == 0) {
+        return false;
+    }
     uint64_t first = offset / SECTOR * SECTOR;
     for (uint64_t at = first; at < content->size && at < first + SECTOR; at++) {
         if (content->bytes[at] != 0) {
@@ -341,13 +346,15 @@ static bool is_live(const struct content *content, uint64_t offset) {
 
 void sim_disk_flip(void) {
     for (uint32_t tries = 0; tries < 1000; tries++) {
-        struct content *content = disk.names[sim_dice(disk.name_count)].now;
+        const struct name *name = &disk.names[sim_dice(disk.name_count)];
+        struct content *content = name->now;
         if (content == NULL || content->size == 0) {
             continue;
         }
         uint64_t offset = sim_dice(content->size);
-        if (is_live(content, offset)) {
+        if (is_live(name, offset)) {
             flipped.content = content;
+            flipped.path = name->path;
             flipped.offset = offset;
             flipped.bit = (uint8_t)(1U << sim_dice(8));
             content->bytes[offset] ^= flipped.bit;
@@ -357,6 +364,8 @@ void sim_disk_flip(void) {
         }
     }
 }
+
+const char *sim_disk_flipped(void) { return flipped.content == NULL ? NULL : flipped.path; }
 
 void sim_disk_flip_back(void) {
     struct content *content = flipped.content;

@@ -18,8 +18,10 @@ candidates() {
         [ -e "$root/$file" ] || continue
         awk -v file="$file" '
             function put(edit) { print file ":" FNR ":" edit }
+            says { says = !/;/; next } # the rest of a call that only says something
+            /dbos_log\(|dbos_fail|dbos_err_(detail|hint)|printf|static_assert/ { says = !/;/ }
             /^ *(\/\*|\*|#|\/\/)/ || /\/\*/ || /^[^ ]/ { next }
-            /DBOS_CHECK|dbos_log\(|dbos_fail|dbos_err_detail|stats\.|histogram|unused|\(void\)pthread_(mutex|cond)_(init|destroy)|printf/ { next }
+            /DBOS_CHECK|dbos_log\(|dbos_fail|dbos_err_(detail|hint)|static_assert|stats\.|histogram|unused|\(void\)pthread_(mutex|cond)_(init|destroy)|printf/ { next }
             / == / { put("s/ == / != /") }
             / != / { put("s/ != / == /") }
             / < / { put("s/ < / <= /") }

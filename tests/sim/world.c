@@ -35,6 +35,7 @@ static void open_engine(void) {
         .durability = world.is_sync ? DBOS_DURABILITY_SYNC : DBOS_DURABILITY_ASYNC,
         .archive = world.has_archive,
         .archive_backlog_max = world.has_small_backlog ? 20000 + sim_dice(100000) : UINT64_MAX,
+        .log_in_flight_bytes_max = sim_dice(4) == 0 ? 1 + sim_dice(10000) : 0,
         .segment_bytes = sim_dice(4) == 0 ? 1 + sim_dice(200000) : 65536,
         .snapshot_log_bytes = sim_dice(3) == 0 ? UINT64_MAX : 20000 + sim_dice(100000),
     };
@@ -155,6 +156,7 @@ static void run_life(bool is_last) {
     world.quota = is_last ? 50 : 1 + (uint32_t)sim_dice(left / 2 + 200);
     world.quota = world.quota > most ? most : world.quota;
     world.acked_position = world.judged;
+    world.was_stopped = world.is_stopped;
     world.is_stopped = false;
     world.has_archive = is_last || sim_dice(6) != 0;
     world.has_small_backlog = !is_last && sim_dice(4) == 0;

@@ -48,6 +48,7 @@ struct world {
     uint64_t acked_position; /* the newest that a client knows */
     bool had_fault;          /* the disk may fail in it */
     bool is_stopped;         /* in order */
+    bool was_stopped;        /* the life before it */
     bool is_damaged;         /* a bit on its disk is another one: it may refuse to start */
     bool is_slow;            /* an operation of the disk may take its time */
     bool is_small;           /* the disk is full now and then */
