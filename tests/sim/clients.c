@@ -32,12 +32,15 @@ static const char *const sql_of[SIM_KINDS] = {
 };
 static struct dbos_script *scripts[SIM_KINDS];
 static struct dbos_alloc script_alloc;
-static char letters[TEXT_BYTES_MAX];
+enum { LETTERS = 26 };
+static char letters[LETTERS][TEXT_BYTES_MAX];
 
 void sim_clients_prepare(void) {
     struct dbos_errinfo info = {0};
     dbos_alloc_init(&script_alloc, "scripts", 0);
-    memset(letters, 'x', sizeof letters);
+    for (int i = 0; i < LETTERS; i++) {
+        memset(letters[i], 'a' + i, TEXT_BYTES_MAX);
+    }
     for (uint32_t i = 0; i < SIM_KINDS; i++) {
         if (sql_of[i] != NULL) {
             DBOS_CHECK(dbos_script_parse(&script_alloc, sql_of[i], &scripts[i], &info) == DBOS_OK);
@@ -71,7 +74,7 @@ static void fill_parameters(struct step *step) {
     step->parameters[0] = dbos_datum_int(DBOS_TYPE_INT8, op->a);
     step->parameters[1] = dbos_datum_int(DBOS_TYPE_INT8, op->n);
     step->parameters[2] = op->kind == SIM_INSERT
-                              ? dbos_datum_bytes(DBOS_TYPE_TEXT, letters, op->text_bytes)
+                              ? dbos_datum_bytes(DBOS_TYPE_TEXT, letters[op->letter - 'a'], op->text_bytes)
                               : dbos_datum_int(DBOS_TYPE_INT8, op->b);
     for (uint32_t i = 0; i < count; i++) {
         DBOS_CHECK((uint8_t)types[i] == step->parameters[i].type);
@@ -211,6 +214,7 @@ static bool repeat_one(struct sim_op *op) {
                                   .b = other->b,
                                   .n = other->n,
                                   .text_bytes = other->text_bytes,
+                                  .letter = other->letter,
                                   .key = other->key};
             return true;
         }
@@ -238,6 +242,7 @@ static void invent(struct sim_op *op) {
                 ? op->a + (int64_t)sim_dice((uint64_t)(SIM_KEYS - op->a) + 1)
                 : (int64_t)sim_dice(SIM_KEYS);
     op->text_bytes = kind == SIM_INSERT ? text_size() : 0;
+    op->letter = (char)('a' + sim_dice(LETTERS));
     bool may_have_key = kind == SIM_INSERT || kind == SIM_ADD || kind == SIM_ADD_RANGE ||
                         kind == SIM_DELETE || kind == SIM_SMALL_ADD;
     if (may_have_key && sim_dice(5) == 0 && world.key_count < SIM_IDEMPOTENT_MAX) {

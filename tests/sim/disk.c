@@ -63,6 +63,7 @@ static struct {
     struct sim_disk_mood mood;
     uint64_t operations;
     uint64_t crash_at;
+    uint64_t syncs_left; /* … until it goes down in front of one; 0 = it does not */
     uint64_t writes;
     uint64_t bytes;
     uint64_t fired[SIM_FAULTS];
@@ -95,11 +96,17 @@ uint32_t sim_disk_open_files(void) {
 void sim_disk_set(const struct sim_disk_mood *mood) {
     disk.mood = *mood;
     disk.crash_at = mood->crash_at == 0 ? 0 : disk.operations + mood->crash_at;
+    disk.syncs_left = mood->crash_at_sync;
 }
 
 void sim_disk_set_room(uint64_t room_bytes) { disk.mood.room_bytes = room_bytes; }
 
 /* --- each operation -------------------------------------------------------------------------- */
+
+static void go_down(void) {
+    disk.fired[SIM_CRASH_AT_OPERATION]++;
+    sim_crash();
+}
 
 /* Somebody else may go on, it may take its time, and it may be the last one. */
 static void operate(uint64_t what) {
@@ -112,8 +119,7 @@ static void operate(uint64_t what) {
     }
     disk.operations++;
     if (disk.crash_at != 0 && disk.operations >= disk.crash_at) {
-        disk.fired[SIM_CRASH_AT_OPERATION]++;
-        sim_crash();
+        go_down();
     }
 }
 
@@ -485,6 +491,9 @@ static enum dbos_err file_write(struct dbos_env *env, int file, uint64_t offset,
 static enum dbos_err file_sync(struct dbos_env *env, int file, struct dbos_errinfo *info) {
     (void)env;
     operate('s');
+    if (disk.syncs_left != 0 && --disk.syncs_left == 0) {
+        go_down();
+    }
     if (fails(SIM_SYNC_FAILS)) {
         forget_sectors(disk.open[file]);
         return failed(info, "fsync");

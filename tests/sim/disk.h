@@ -35,6 +35,7 @@ struct sim_disk_mood {
     uint32_t fail_per_million; /* writes, syncs, reads */
     uint64_t room_bytes;       /* of all files; 0 = any */
     uint64_t crash_at;         /* operations from now on; 0 = not */
+    uint64_t crash_at_sync;    /* … or syncs of a file, in front of it; 0 = not */
 };
 
 struct dbos_env *sim_disk_env(void);

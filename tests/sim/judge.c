@@ -277,6 +277,15 @@ static void judge_unlogged(void) {
 
 /* --- rows ------------------------------------------------------------------------------------ */
 
+static bool is_text(const struct dbos_bytes *text, char letter) {
+    const char *bytes = (const char *)text->data;
+    size_t same = 0;
+    while (same < text->size_bytes && bytes[same] == letter) {
+        same++;
+    }
+    return same == text->size_bytes;
+}
+
 static void judge_rows(void) {
     uint32_t found = 0;
     struct dbos_catalog *catalog = dbos_store_catalog(world.engine->store);
@@ -297,6 +306,9 @@ static void judge_rows(void) {
         struct dbos_datum n = dbos_row_column(def, row, 1);
         struct dbos_datum v = dbos_row_column(def, row, 2);
         found++;
+        if (!is_text(&v.bytes, model->letter)) {
+            sim_wrong("row %lld has another text", (long long)k);
+        }
         if (n.integer != model->n || v.bytes.size_bytes != model->text_bytes ||
             row->position != model->position) {
             sim_wrong("row %lld is (%lld, %zu bytes, position %llu), the model (%lld, %u, %llu)",

@@ -22,7 +22,7 @@ static struct sim_answer insert(struct sim_model *model, const struct sim_op *op
     if (row->is_there) {
         return failure("23505");
     }
-    *row = (struct sim_row){true, op->n, op->text_bytes, position};
+    *row = (struct sim_row){true, op->n, op->text_bytes, op->letter, position};
     return changed(1);
 }
 

@@ -41,6 +41,7 @@ struct sim_op {
     enum sim_kind kind;
     int64_t a, b, n;
     uint32_t text_bytes;
+    char letter; /* of which the text consists */
     int32_t key; /* idempotency; -1 = none */
     /* What happened. */
     uint32_t life;
@@ -60,6 +61,7 @@ struct sim_row {
     bool is_there;
     int64_t n;
     uint32_t text_bytes;
+    char letter;
     uint64_t position; /* of the transaction that wrote it */
 };
 

@@ -20,8 +20,16 @@ static void choose_mood(struct sim_disk_mood *mood) {
     if (sim_dice(5) == 0) {
         mood->room_bytes = sim_disk_bytes() + sim_dice(200000);
     }
-    if (sim_dice(3) != 0) {
+    switch (sim_dice(4)) {
+    case 0:
+    case 1:
         mood->crash_at = 1 + sim_dice(sim_dice(2) == 0 ? 60 : 2000);
+        break;
+    case 2:
+        mood->crash_at_sync = 1 + sim_dice(sim_dice(2) == 0 ? 20 : 400);
+        break;
+    default:
+        break;
     }
 }
 
@@ -84,20 +92,17 @@ static void live(void *arg) {
     if (world.life != 0) {
         sim_judge_disk();
     }
-    uint64_t crash_at = mood.crash_at;
+    struct sim_disk_mood starting = mood;
     if (world.life != 0 && sim_dice(3) != 0) {
-        mood.crash_at = 0; /* most of the time not while it starts */
+        starting.crash_at = 0; /* most of the time not while it starts */
+        starting.crash_at_sync = 0;
     }
-    sim_disk_set(&mood);
+    sim_disk_set(&starting);
     open_engine();
-    mood.crash_at = 0;
-    uint32_t fail_per_million = mood.fail_per_million;
     sim_disk_set(&good);
     if (world.life != 0) {
         sim_judge_start();
     }
-    mood.crash_at = crash_at;
-    mood.fail_per_million = fail_per_million;
     sim_clients_choose();
     if (dbos_engine_start(world.engine, sim_clients_on_durable, NULL, &info) != DBOS_OK) {
         sim_wrong("it does not run: %s", info.message);
