@@ -138,6 +138,7 @@ static enum dbos_err open_log(struct dbos_engine *engine, struct dbos_errinfo *i
         .durability = engine->options.durability,
         .async_flush_ms = 100,
         .segment_bytes = engine->options.segment_bytes,
+        .blob_file_bytes = engine->options.blob_file_bytes,
         .in_flight_bytes_max = engine->options.log_in_flight_bytes_max,
         .objects = engine->objects,
     };

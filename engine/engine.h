@@ -35,6 +35,7 @@ struct dbos_engine_options {
     const char *worker_address; /* "127.0.0.1:9000" of a worker that runs elsewhere; NULL = own */
     const char *program_dir;    /* where dbos-worker and dbos-archiver lie */
     uint64_t segment_bytes;     /* 0 = default */
+    uint64_t blob_file_bytes;   /* of large values, before another file is begun; 0 = default */
     /* A request waits in its partition, before its transaction begins, while the log has more than
      * this still to write; 0 = default (256 MiB). */
     uint64_t log_in_flight_bytes_max;

@@ -81,6 +81,8 @@ enum dbos_err dbos_log_open(struct dbos_alloc *alloc, const struct dbos_log_opti
     log->read_only = options->read_only;
     log->in_flight_bytes_max =
         options->in_flight_bytes_max == 0 ? DBOS_LOG_IN_FLIGHT_BYTES : options->in_flight_bytes_max;
+    log->blob_file_bytes =
+        options->blob_file_bytes == 0 ? DBOS_BLOB_FILE_BYTES : options->blob_file_bytes;
     log->lock_file = -1;
     log->blob_file = -1;
     dbos_queue_init(&log->queue, -1);

@@ -30,6 +30,7 @@ struct dbos_log_options {
     enum dbos_durability durability;
     uint32_t async_flush_ms;      /* async: a sync at least so often */
     uint64_t segment_bytes;       /* 0 = 64 MiB */
+    uint64_t blob_file_bytes;     /* of large values, before another file is begun; 0 = 256 MiB */
     uint64_t in_flight_bytes_max; /* see dbos_log_wait_room(); 0 = 256 MiB */
     struct dbos_objects *objects;
     /* Look, and change nothing: no start, no append; recover applies and checks, and leaves the

@@ -65,7 +65,7 @@ static enum dbos_err place_object(struct blob_write *write, uint32_t *number, ui
                                   struct dbos_errinfo *info) {
     struct dbos_log *log = write->log;
     dbos_blob_index_end(log->blobs, number, offset);
-    if (*offset >= DBOS_BLOB_FILE_BYTES) {
+    if (*offset >= log->blob_file_bytes) {
         enum dbos_err err = sync_blobs(write, info);
         if (err != DBOS_OK) {
             return err;

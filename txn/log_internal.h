@@ -82,6 +82,7 @@ struct dbos_log {
     _Atomic uint32_t lingers;   /* futex word: what the log thread waits for, see log.c */
     _Atomic uint64_t ripe;      /* so many records end its waiting for more */
     uint64_t in_flight_bytes_max;
+    uint64_t blob_file_bytes;
     _Atomic uint64_t barrier;
     struct dbos_queue_node stop_node; /* queued by close, behind everything */
     _Atomic bool is_closing;

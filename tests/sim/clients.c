@@ -73,9 +73,10 @@ static void fill_parameters(struct step *step) {
     uint32_t count = dbos_plan_parameters(step->statement.plan, &types);
     step->parameters[0] = dbos_datum_int(DBOS_TYPE_INT8, op->a);
     step->parameters[1] = dbos_datum_int(DBOS_TYPE_INT8, op->n);
-    step->parameters[2] = op->kind == SIM_INSERT
-                              ? dbos_datum_bytes(DBOS_TYPE_TEXT, letters[op->letter - 'a'], op->text_bytes)
-                              : dbos_datum_int(DBOS_TYPE_INT8, op->b);
+    step->parameters[2] =
+        op->kind == SIM_INSERT
+            ? dbos_datum_bytes(DBOS_TYPE_TEXT, letters[op->letter - 'a'], op->text_bytes)
+            : dbos_datum_int(DBOS_TYPE_INT8, op->b);
     for (uint32_t i = 0; i < count; i++) {
         DBOS_CHECK((uint8_t)types[i] == step->parameters[i].type);
     }

@@ -1,6 +1,7 @@
 # Sourced by planted.sh and mutants.sh: a copy of the source tree, in which one thing at a time is
 # made wrong, and the simulator built from it. Needs what the build needs, and clang.
 #   copy_tree              sets $copy; removed at the end
+#   change FILE EDIT       what sed does to it; is_changed FILE: it did something; change_back FILE
 #   build                  the simulator from the copy; fails where it does not compile
 #   simulate SEEDS         true: some seed found something; $found says what
 set -euo pipefail
@@ -15,6 +16,13 @@ copy_tree() {
         "-DCMAKE_C_FLAGS=-O1 -Wno-error -w" -DDBOS_TESTS=ON >"$copy/log" 2>&1 || { cat "$copy/log"; exit 1; }
     build || { tail -n 30 "$copy/log"; exit 1; }
 }
+
+change() {
+    cp "$copy/$1" "$copy/as_it_was"
+    sed -i "$2" "$copy/$1"
+}
+is_changed() { ! cmp -s "$copy/$1" "$copy/as_it_was"; }
+change_back() { cp "$copy/as_it_was" "$copy/$1"; }
 
 build() { ninja -C "$copy/build" sim >"$copy/log" 2>&1; }
 

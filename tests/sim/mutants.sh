@@ -51,16 +51,16 @@ for mutant in "${chosen[@]}"; do
     rest=${mutant#*:}
     line=${rest%%:*}
     edit=${rest#*:}
-    sed -i "${line}${edit}" "$copy/$file"
-    if ! cmp -s "$copy/$file" "$root/$file" && build; then
+    change "$file" "${line}${edit}"
+    if is_changed "$file" && build; then
         tried=$((tried + 1))
         if simulate "$seeds"; then
             seen=$((seen + 1))
         else
-            survivors+=("$file:$line: $(sed -n "${line}p" "$root/$file" | sed 's/^ *//') -> $(sed -n "${line}p" "$copy/$file" | sed 's/^ *//')")
+            survivors+=("$file:$line: $(sed -n "${line}p" "$copy/as_it_was" | sed 's/^ *//') -> $(sed -n "${line}p" "$copy/$file" | sed 's/^ *//')")
             echo "NOT SEEN ${survivors[-1]}"
         fi
     fi
-    cp "$root/$file" "$copy/$file"
+    change_back "$file"
 done
 echo "$seen of $tried mutants seen ($((100 * seen / (tried == 0 ? 1 : tried))) %), of ${#chosen[@]} candidates, seed $seed, $seeds seeds each"

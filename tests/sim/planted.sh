@@ -41,8 +41,8 @@ missed=0
 for bug in "${bugs[@]}"; do
     IFS='|' read -r name file edit <<<"${bug//||/@@}"
     name=${name//@@/||} file=${file//@@/||} edit=${edit//@@/||}
-    sed -i "$edit" "$copy/$file"
-    if cmp -s "$copy/$file" "$root/$file"; then
+    change "$file" "$edit"
+    if ! is_changed "$file"; then
         echo "NOT PLANTED  $name: nothing in $file is as it was"
         missed=$((missed + 1))
     elif ! build; then
@@ -54,8 +54,7 @@ for bug in "${bugs[@]}"; do
         echo "NOT SEEN     $name"
         missed=$((missed + 1))
     fi
-    cp -p "$root/$file" "$copy/$file"
-    touch "$copy/$file"
+    change_back "$file"
 done
 echo "${#bugs[@]} bugs planted, $missed not seen"
 [ "$missed" -eq 0 ]

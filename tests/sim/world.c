@@ -43,6 +43,7 @@ static void open_engine(void) {
         .durability = world.is_sync ? DBOS_DURABILITY_SYNC : DBOS_DURABILITY_ASYNC,
         .archive = world.has_archive,
         .archive_backlog_max = world.has_small_backlog ? 20000 + sim_dice(100000) : UINT64_MAX,
+        .blob_file_bytes = sim_dice(2) == 0 ? 1 + sim_dice(60000) : 0,
         .log_in_flight_bytes_max = sim_dice(4) == 0 ? 1 + sim_dice(10000) : 0,
         .segment_bytes = sim_dice(4) == 0 ? 1 + sim_dice(200000) : 65536,
         .snapshot_log_bytes = sim_dice(3) == 0 ? UINT64_MAX : 20000 + sim_dice(100000),
