@@ -17,13 +17,6 @@ enum {
 };
 #define SIM_DATA_DIR "disk/data"
 
-/* What the log has at a position: an operation, or none of ours. */
-struct position {
-    uint32_t op; /* 1 + its number; 0 = something else */
-    uint64_t session;
-    uint64_t request;
-};
-
 struct client {
     struct world *world;
     struct dbos_session_info session;
@@ -56,6 +49,7 @@ struct world {
     bool has_archive;
     bool has_small_backlog;        /* writers wait for it now and then */
     uint32_t large_one_in;         /* so many inserts has a value that is kept apart */
+    bool is_verified;
     struct dbos_log_findings seen; /* what verification said before it began */
     struct dbos_errinfo seen_info;
     enum dbos_err seen_err;
@@ -63,7 +57,7 @@ struct world {
     struct sim_op ops[SIM_OPS_MAX];
     uint32_t op_count;
     int32_t key_count;
-    struct position positions[POSITIONS_MAX];
+    uint32_t crcs[POSITIONS_MAX]; /* of the record at each position that was judged */
     uint64_t ended_ns; /* the life before */
     uint64_t judged;   /* the newest position that the model has seen */
     uint32_t unjudged; /* the first life whose operations it has not */
