@@ -29,6 +29,9 @@ static const char *const sql_of[SIM_KINDS] = {
     [SIM_SMALL_COUNT] = "SELECT count(*), sum(n) FROM s",
     [SIM_INDEX] = "CREATE INDEX by_n ON t (n)",
     [SIM_DROP_INDEX] = "DROP INDEX by_n",
+    [SIM_TABLE] = "CREATE TABLE u (k bigint PRIMARY KEY, n bigint)",
+    [SIM_DROP_TABLE] = "DROP TABLE u",
+    [SIM_TABLE_INSERT] = "INSERT INTO u VALUES ($1, $2)",
 };
 static struct dbos_script *scripts[SIM_KINDS];
 static struct dbos_alloc script_alloc;
@@ -224,7 +227,7 @@ static bool repeat_one(struct sim_op *op) {
 }
 
 static void invent(struct sim_op *op) {
-    static const uint8_t weights[SIM_KINDS] = {18, 20, 8, 4, 5, 20, 4, 5, 3, 5, 2, 1, 1};
+    static const uint8_t weights[SIM_KINDS] = {18, 20, 8, 4, 5, 20, 4, 5, 3, 5, 2, 1, 1, 1, 1, 3};
     uint32_t total = 0;
     for (uint32_t i = 0; i < SIM_KINDS; i++) {
         total += weights[i];
@@ -264,7 +267,20 @@ static struct sim_op *next_op(void) {
     return op;
 }
 
+/* Somewhere in the engine the n-th allocation from now on finds no memory. */
+static void run_short_of_memory(void) {
+    struct dbos_engine *engine = world.engine;
+    struct dbos_alloc *const allocs[] = {&engine->storage_alloc, &engine->objects_alloc,
+                                         &engine->log_alloc, &engine->snapshots_alloc};
+    atomic_store(&allocs[sim_dice(4)]->fail_countdown, 1 + (int64_t)sim_dice(10));
+    sim_note_fault(SIM_NO_MEMORY);
+    world.was_short = true;
+}
+
 static void submit(struct client *client, struct step *step) {
+    if (world.is_short && sim_dice(20) == 0) {
+        run_short_of_memory();
+    }
     if (client->runs_itself) {
         dbos_submitter_submit(&client->submitter, &step->request);
     } else {

@@ -16,6 +16,7 @@ const char *const sim_fault_names[SIM_FAULTS] = {
     [SIM_SYNC_FAILS] = "sync fails",
     [SIM_READ_FAILS] = "read fails",
     [SIM_DISK_FULL] = "disk full",
+    [SIM_NO_MEMORY] = "allocation fails",
     [SIM_SLOW] = "slow operation",
     [SIM_BIT_FLIP] = "bit flip",
     [SIM_CRASH_AT_OPERATION] = "crash at an operation",

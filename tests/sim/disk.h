@@ -21,6 +21,7 @@ enum sim_fault {
     SIM_SYNC_FAILS,  /* EIO */
     SIM_READ_FAILS,  /* EIO */
     SIM_DISK_FULL,   /* ENOSPC */
+    SIM_NO_MEMORY,   /* an allocation fails: tests/sim/clients.c */
     SIM_SLOW,        /* an operation took 1 to 100 ms */
     SIM_BIT_FLIP,    /* a bit of what is on the disk is another one */
     SIM_CRASH_AT_OPERATION,

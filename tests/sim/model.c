@@ -109,6 +109,26 @@ static struct sim_answer make_index(struct sim_model *model, bool has) {
     return changed(0);
 }
 
+static struct sim_answer make_table(struct sim_model *model, bool has) {
+    if (model->has_table == has) {
+        return failure(has ? "42P07" : "42P01");
+    }
+    model->has_table = has;
+    memset(model->in_table, 0, sizeof model->in_table);
+    return changed(0);
+}
+
+static struct sim_answer table_insert(struct sim_model *model, const struct sim_op *op) {
+    if (!model->has_table) {
+        return failure("42P01");
+    }
+    if (model->in_table[op->a]) {
+        return failure("23505");
+    }
+    model->in_table[op->a] = true;
+    return changed(1);
+}
+
 static struct sim_answer run(struct sim_model *model, const struct sim_op *op, uint64_t position) {
     switch (op->kind) {
     case SIM_INSERT:
@@ -138,15 +158,26 @@ static struct sim_answer run(struct sim_model *model, const struct sim_op *op, u
         return make_index(model, true);
     case SIM_DROP_INDEX:
         return make_index(model, false);
+    case SIM_TABLE:
+        return make_table(model, true);
+    case SIM_DROP_TABLE:
+        return make_table(model, false);
+    case SIM_TABLE_INSERT:
+        return table_insert(model, op);
     case SIM_KINDS:
         break;
     }
     return failure("XX000");
 }
 
+bool sim_is_ddl(const struct sim_op *op) {
+    return op->kind == SIM_INDEX || op->kind == SIM_DROP_INDEX || op->kind == SIM_TABLE ||
+           op->kind == SIM_DROP_TABLE;
+}
+
 static bool writes(const struct sim_op *op) {
     return op->kind != SIM_GET && op->kind != SIM_COUNT && op->kind != SIM_SMALL_COUNT &&
-           op->kind != SIM_INDEX && op->kind != SIM_DROP_INDEX;
+           !sim_is_ddl(op);
 }
 
 struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op, uint64_t position,

@@ -25,6 +25,9 @@ enum sim_kind {
     SIM_SMALL_COUNT,
     SIM_INDEX, /* CREATE INDEX */
     SIM_DROP_INDEX,
+    SIM_TABLE, /* CREATE TABLE: one that comes and goes */
+    SIM_DROP_TABLE,
+    SIM_TABLE_INSERT, /* a, n: into it */
     SIM_KINDS,
 };
 
@@ -69,6 +72,8 @@ struct sim_model {
     struct sim_row rows[SIM_KEYS];
     int64_t small[SIM_SMALL_KEYS];
     bool has_index;
+    bool has_table;
+    bool in_table[SIM_KEYS];
     bool has_key[SIM_IDEMPOTENT_MAX];
     struct sim_answer kept[SIM_IDEMPOTENT_MAX];
 };
@@ -77,6 +82,7 @@ struct sim_model {
  * is that of the transaction. The model changes as the tables do; with `look` it does not. */
 struct sim_answer sim_model_run(struct sim_model *model, const struct sim_op *op, uint64_t position,
                                 bool look, uint32_t *out_writes);
+bool sim_is_ddl(const struct sim_op *op);
 bool sim_answers_agree(const struct sim_answer *one, const struct sim_answer *other);
 /* "GET 3 -> 1 row (5, 20)" */
 void sim_describe(const struct sim_op *op, const struct sim_answer *answer, char *out,

@@ -87,6 +87,7 @@ static void live(void *arg) {
     mood = is_last || world.life == 0 ? good : mood;
     world.had_fault = mood.fail_per_million != 0 || mood.room_bytes != 0;
     world.is_small = mood.room_bytes != 0;
+    world.is_short = !is_last && world.life != 0 && sim_dice(5) == 0;
     world.rests = false;
     world.is_slow = mood.slow_per_mille != 0;
     sim_disk_set(&good);

@@ -41,14 +41,16 @@ struct world {
     uint64_t acked_position; /* the newest that a client knows */
     bool had_fault;          /* the disk may fail in it */
     bool is_stopped;         /* in order */
+    bool was_short;          /* … of memory, since a judge has looked */
     bool was_stopped;        /* the life before it */
     bool is_damaged;         /* a bit on its disk is another one: it may refuse to start */
     bool is_slow;            /* an operation of the disk may take its time */
     bool is_small;           /* the disk is full now and then */
+    bool is_short;           /* of memory, now and then */
     bool rests;              /* its clients have gone */
     bool has_archive;
-    bool has_small_backlog;        /* writers wait for it now and then */
-    uint32_t large_one_in;         /* so many inserts has a value that is kept apart */
+    bool has_small_backlog; /* writers wait for it now and then */
+    uint32_t large_one_in;  /* so many inserts has a value that is kept apart */
     bool is_verified;
     struct dbos_log_findings seen; /* what verification said before it began */
     struct dbos_errinfo seen_info;
@@ -58,9 +60,9 @@ struct world {
     uint32_t op_count;
     int32_t key_count;
     uint32_t crcs[POSITIONS_MAX]; /* of the record at each position that was judged */
-    uint64_t ended_ns; /* the life before */
-    uint64_t judged;   /* the newest position that the model has seen */
-    uint32_t unjudged; /* the first life whose operations it has not */
+    uint64_t ended_ns;            /* the life before */
+    uint64_t judged;              /* the newest position that the model has seen */
+    uint32_t unjudged;            /* the first life whose operations it has not */
     struct sim_model model;
     uint64_t state_hash; /* at an orderly stop; 0 = not known */
     uint32_t acked;
