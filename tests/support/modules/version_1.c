@@ -1,0 +1,2 @@
+#define VERSION 1
+#include "tests/support/modules/version.h"
