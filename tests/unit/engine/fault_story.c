@@ -151,6 +151,19 @@ uint64_t fault_count(struct test_engine *t, const char *table) {
     return rows;
 }
 
+struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number) {
+    struct dbos_alloc *const allocs[] = {
+        &t->alloc,
+        &t->engine->storage_alloc,
+        &t->engine->objects_alloc,
+        &t->engine->session_alloc,
+        &t->engine->log_alloc,
+        &t->engine->procs_alloc,
+        &t->engine->regions_alloc,
+    };
+    return number < sizeof allocs / sizeof allocs[0] ? allocs[number] : NULL;
+}
+
 /* --- directories and processes --------------------------------------------------------------- */
 
 void fault_dir_make(char *out, size_t out_bytes) {

@@ -1,0 +1,270 @@
+/* Goal: a task that was submitted is done once, whatever fails once on its way: no crash, no leak,
+ * nothing half-applied, and nobody has to see to it.
+ * Method: a task of each kind goes by TCP to a worker in this process and comes back, while the
+ * n-th allocation fails, in each allocator of the node and in the worker, for each n; or while the
+ * n-th operation of the disk fails or is the last one, and a new engine goes on. A submission that
+ * finds no memory leaves nothing and succeeds when it is tried again. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "engine/tasks.h"
+#include "gpu/frame.h"
+#include "gpu/worker.h"
+#include "tests/unit/engine/fault_story.h"
+
+TestSuite(engine_task_faults, .timeout = 240);
+
+enum { IMAGES = 10, INPUTS = 4, PATIENCE_MS = 20000, TASKS = 2 };
+
+/* --- a worker -------------------------------------------------------------------------------- */
+
+struct test_worker {
+    struct dbos_alloc alloc;
+    struct dbos_worker *worker;
+    int stop_fd;
+    char address[32];
+    pthread_t thread;
+};
+
+static void *serve(void *arg) {
+    struct dbos_errinfo info;
+    enum dbos_err err = dbos_worker_run(((struct test_worker *)arg)->worker, &info);
+    DBOS_CHECK(err == DBOS_OK);
+    return NULL;
+}
+
+static enum dbos_err worker_open(struct test_worker *w, struct dbos_errinfo *info) {
+    struct dbos_worker_options options;
+    dbos_worker_defaults(&options);
+    options.name = "test";
+    options.address = "127.0.0.1";
+    options.backend = &dbos_backend_ref;
+    options.stop_fd = w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    options.parent_fd = -1;
+    return dbos_worker_open(&w->alloc, dbos_env_posix(), &options, &w->worker, info);
+}
+
+static void worker_start(struct test_worker *w) {
+    struct dbos_errinfo info = {0};
+    dbos_alloc_init(&w->alloc, "worker", 0);
+    DBOS_CHECK(worker_open(w, &info) == DBOS_OK);
+    (void)snprintf(w->address, sizeof w->address, "127.0.0.1:%u", dbos_worker_port(w->worker));
+    DBOS_CHECK(pthread_create(&w->thread, NULL, serve, w) == 0);
+}
+
+static void worker_stop(struct test_worker *w) {
+    uint64_t one = 1;
+    DBOS_CHECK(write(w->stop_fd, &one, sizeof one) == sizeof one);
+    (void)pthread_join(w->thread, NULL);
+    dbos_worker_close(w->worker);
+    (void)close(w->stop_fd);
+    dbos_alloc_fini(&w->alloc);
+}
+
+/* --- tasks ----------------------------------------------------------------------------------- */
+
+static const char *const before[] = {
+    "CREATE TABLE results (task bigint PRIMARY KEY, context bytea, error text, bytes bytea, "
+    "pieces bigint, exec_us bigint) PARTITION BY HASH (task)",
+    "CREATE FUNCTION task_submit(int, int, int, int, bytea, bytea) RETURNS bigint LANGUAGE c "
+    "AS 'test/tasks.so', 'task_submit'",
+    "CREATE PROCEDURE task_result(bigint, bytea, text) LANGUAGE c "
+    "AS 'test/tasks.so', 'task_result'",
+};
+
+static size_t put_hex(char *out, const void *data, size_t size_bytes) {
+    for (size_t i = 0; i < size_bytes; i++) {
+        (void)snprintf(out + 2 * i, 3, "%02x", ((const uint8_t *)data)[i]);
+    }
+    return 2 * size_bytes;
+}
+
+/* Task 0 asks a model, task 1 makes the next version of it. */
+static const char *submission(int number) {
+    static char sql[1024];
+    const struct dbos_train_params params = {.version = 1,
+                                             .epochs = 1,
+                                             .batch_size = 5,
+                                             .optimizer = DBOS_OPTIMIZER_SGD,
+                                             .learning_rate = 0.1f,
+                                             .hidden = 2,
+                                             .inputs = INPUTS,
+                                             .outputs = 2};
+    uint8_t images[IMAGES * INPUTS + IMAGES] = {0};
+    for (size_t i = 0; i < IMAGES * INPUTS; i++) {
+        images[i] = (uint8_t)(i * 37);
+    }
+    size_t at = (size_t)snprintf(sql, sizeof sql, "SELECT task_submit(%d, 1, 0, 1, '\\x",
+                                 number == 0 ? DBOS_FRAME_INFER : DBOS_FRAME_TRAIN);
+    if (number != 0) {
+        at += put_hex(sql + at, &params, sizeof params);
+    }
+    at += put_hex(sql + at, images, number == 0 ? IMAGES * INPUTS : sizeof images);
+    (void)snprintf(sql + at, sizeof sql - at, "', '\\x%s')", number == 0 ? "61736b" : "6d6f64656c");
+    return sql;
+}
+
+static struct dbos_dispatcher_stats stats_of(struct test_engine *t) {
+    struct dbos_dispatcher_stats stats;
+    dbos_dispatcher_stats(t->engine->dispatcher, &stats);
+    return stats;
+}
+
+static void pause_ms(struct test_engine *t, uint64_t ms) {
+    t->fault.env.ops->sleep_us(&t->fault.env, ms * 1000);
+}
+
+static void open_node(struct test_engine *t, const char *dir, const struct test_worker *w) {
+    struct dbos_errinfo info = {0};
+    struct dbos_engine_options options = {
+        .partitions = 2, .segment_bytes = 131072, .worker_address = w->address};
+    enum dbos_err err = fault_engine_open(t, dir, options, &info);
+    cr_assert_eq(err, DBOS_OK, "%s (%s)", info.message, info.detail);
+    for (int ms = 0; !stats_of(t).worker_connected && ms < PATIENCE_MS; ms++) {
+        pause_ms(t, 1);
+    }
+    cr_assert(stats_of(t).worker_connected);
+}
+
+/* So many have ended since the start, and none is open; then nothing runs. */
+static bool await_ends(struct test_engine *t, uint64_t count) {
+    struct dbos_dispatcher_stats stats = stats_of(t);
+    for (int ms = 0; stats.done + stats.failed < count && ms < PATIENCE_MS; ms++) {
+        pause_ms(t, 1);
+        stats = stats_of(t);
+    }
+    return stats.done + stats.failed >= count;
+}
+
+static void prepare(const char *dir) {
+    struct test_engine t;
+    struct test_worker w;
+    worker_start(&w);
+    open_node(&t, dir, &w);
+    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
+        fault_must(&t, before[i]);
+    }
+    fault_must(&t, submission(1));
+    cr_assert(await_ends(&t, 1));
+    cr_assert_eq(stats_of(&t).done, 1);
+    fault_engine_close(&t);
+    worker_stop(&w);
+}
+
+/* --- what there must be ---------------------------------------------------------------------- */
+
+struct counts {
+    uint64_t tasks, pieces, results, models;
+};
+
+static struct counts counts_of(struct test_engine *t) {
+    return (struct counts){.tasks = fault_count(t, "task"),
+                           .pieces = fault_count(t, "task_piece"),
+                           .results = fault_count(t, "results"),
+                           .models = fault_count(t, "model")};
+}
+
+/* Each task is done, with one result that is no error. */
+static void check_task(struct test_engine *t, struct dbos_table *tasks, const struct dbos_row *row,
+                       const char *what) {
+    const struct dbos_table_def *def = dbos_table_def_of(tasks);
+    int64_t id = dbos_row_column(def, row, 0).integer;
+    struct dbos_datum state =
+        dbos_row_column(def, row, (uint32_t)dbos_table_def_column(def, "state"));
+    struct dbos_datum error;
+    cr_assert(fault_find(t, "results", id, "error", &error), "%s: a task has no result", what);
+    cr_assert(error.is_null, "%s: %.*s", what, (int)error.bytes.size_bytes, error.bytes.data);
+    cr_assert_eq(state.integer, DBOS_TASK_STATE_DONE, "%s", what);
+}
+
+static void check_tasks(struct test_engine *t, uint64_t submitted, const char *what) {
+    struct counts now = counts_of(t);
+    struct dbos_cursor cursor;
+    cr_assert_eq(now.tasks, submitted, "%s: %llu of %llu tasks", what,
+                 (unsigned long long)now.tasks, (unsigned long long)submitted);
+    cr_assert_eq(now.results, submitted, "%s", what);
+    cr_assert_eq(now.pieces, 0, "%s", what);
+    for (uint32_t i = 0; i < dbos_engine_partitions(t->engine); i++) {
+        struct dbos_table *tasks = dbos_store_table(t->engine->store, DBOS_TABLE_TASK, i);
+        dbos_cursor_begin_full(tasks, &cursor);
+        for (struct dbos_row *row = dbos_cursor_next(&cursor); row != NULL;
+             row = dbos_cursor_next(&cursor)) {
+            check_task(t, tasks, row, what);
+        }
+        dbos_cursor_end(&cursor);
+    }
+}
+
+/* --- allocations ----------------------------------------------------------------------------- */
+
+/* A submission that finds no memory has left nothing; then once more. */
+static void submit_to_the_end(struct test_engine *t, int number, const char *what) {
+    struct dbos_errinfo info = {0};
+    struct counts then = counts_of(t);
+    uint64_t ended = stats_of(t).done + stats_of(t).failed;
+    enum dbos_err err = fault_run(t, submission(number), &info);
+    if (err != DBOS_OK) {
+        struct counts now = counts_of(t);
+        cr_assert_eq(err, DBOS_ERR_NOMEM, "%s: %s", what, info.message);
+        cr_assert_eq(memcmp(&then, &now, sizeof now), 0, "%s: something is left", what);
+        err = fault_run(t, submission(number), &info);
+    }
+    cr_assert_eq(err, DBOS_OK, "%s: %s", what, info.message);
+    cr_assert(await_ends(t, ended + 1), "%s: the task is stuck", what);
+}
+
+/* False: there is no such allocation. */
+static bool tell(const char *dir, int64_t allocator, int64_t n) {
+    struct test_engine t;
+    struct test_worker w;
+    char what[64];
+    worker_start(&w);
+    open_node(&t, dir, &w);
+    struct dbos_alloc *alloc = allocator < 0 ? &w.alloc : fault_alloc(&t, (uint32_t)allocator);
+    (void)snprintf(what, sizeof what, "allocation %lld of \"%s\"", (long long)n, alloc->name);
+    atomic_store(&alloc->fail_countdown, n);
+    for (int number = 0; number < TASKS; number++) {
+        submit_to_the_end(&t, number, what);
+    }
+    bool met = atomic_load(&alloc->fail_countdown) == 0;
+    atomic_store(&alloc->fail_countdown, 0);
+    check_tasks(&t, 1 + TASKS, what);
+    fault_engine_close(&t);
+    worker_stop(&w);
+    return met;
+}
+
+static void try_allocations(int64_t allocator, const char *name) {
+    char base[64];
+    char dir[80];
+    int64_t n = 1;
+    fault_dir_make(base, sizeof base);
+    (void)snprintf(dir, sizeof dir, "%s-now", base);
+    prepare(base);
+    for (bool met = true; met; n++) {
+        fault_dir_copy(base, dir);
+        met = tell(dir, allocator, n);
+    }
+    (void)printf("task, allocations of %s: %lld\n", name, (long long)n - 2);
+    fault_dir_remove(dir);
+    fault_dir_remove(base);
+}
+
+Test(engine_task_faults, is_done_once_without_memory_for_tasks) { try_allocations(0, "engine"); }
+Test(engine_task_faults, is_done_once_without_memory_for_tables) { try_allocations(1, "storage"); }
+Test(engine_task_faults, is_done_once_without_memory_for_objects) { try_allocations(2, "objects"); }
+Test(engine_task_faults, is_done_once_without_memory_for_sessions) {
+    try_allocations(3, "sessions");
+}
+Test(engine_task_faults, is_done_once_without_memory_for_the_log) { try_allocations(4, "log"); }
+Test(engine_task_faults, is_done_once_without_memory_for_procedures) {
+    try_allocations(5, "procedures");
+}
+Test(engine_task_faults, is_done_once_without_memory_for_regions) { try_allocations(6, "regions"); }
+Test(engine_task_faults, is_done_once_without_memory_in_the_worker) {
+    try_allocations(-1, "the worker");
+}
