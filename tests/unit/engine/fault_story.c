@@ -152,7 +152,7 @@ uint64_t fault_count(struct test_engine *t, const char *table) {
 }
 
 struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number) {
-    struct dbos_alloc *const allocs[] = {
+    struct dbos_alloc *const allocs[FAULT_ALLOCATORS] = {
         &t->alloc,
         &t->engine->storage_alloc,
         &t->engine->objects_alloc,
@@ -161,7 +161,7 @@ struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number) {
         &t->engine->procs_alloc,
         &t->engine->regions_alloc,
     };
-    return number < sizeof allocs / sizeof allocs[0] ? allocs[number] : NULL;
+    return allocs[number];
 }
 
 /* --- directories and processes --------------------------------------------------------------- */

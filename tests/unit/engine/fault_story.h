@@ -26,7 +26,8 @@ bool fault_find(struct test_engine *t, const char *table, int64_t key, const cha
                 struct dbos_datum *out);
 uint64_t fault_count(struct test_engine *t, const char *table);
 
-/* Where an engine takes memory from, one after the other; NULL: there is no such number. */
+/* Where an engine takes memory from, one after the other. */
+enum { FAULT_ALLOCATORS = 7 };
 struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number);
 
 void fault_dir_make(char *out, size_t out_bytes);

@@ -1,9 +1,10 @@
-/* Goal: a procedure is registered wholly or not at all, whatever the disk does; what was
- * acknowledged is there, and a second try succeeds.
+/* Goal: a procedure is registered wholly or not at all, whatever the disk does and wherever memory
+ * ends; what was acknowledged is there, and a second try succeeds.
  * Method: a story of everything that registers and drops procedures, with snapshots in between. It
  * is told in a process of its own and cut short at each operation that changes the disk; a new
  * engine then finds what was acknowledged, or that and what was under way, calls what there is,
- * and tells the rest; and what was recorded can be run again. */
+ * and tells the rest; and what was recorded can be run again. Then the n-th allocation fails, in
+ * each allocator, for each n, of each kind of registration. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,9 @@ static const char *const before[] = {
 #define ANSWER(create, module)                                                                     \
     create " FUNCTION answer(id bigint) RETURNS bigint LANGUAGE c AS '" module "', 'answer'"
 
+#define LATE(table)                                                                                \
+    "CREATE PROCEDURE late(bigint) LANGUAGE sql AS 'DELETE FROM " table " WHERE id = $1'"
+
 static char put_first[SQL_BYTES];
 static char put_second[SQL_BYTES];
 static char create_word[256];
@@ -44,7 +48,7 @@ static const char *const steps[] = {
     ANSWER("CREATE OR REPLACE", "test/version_2.so"),
     "SELECT answer(2)",
     "DROP FUNCTION goes",
-    "CREATE PROCEDURE late(bigint) LANGUAGE sql AS 'DELETE FROM account WHERE id = $1'",
+    LATE("account"),
     put_first, /* as `dbosctl procedure load` does it */
     put_second,
     create_word,
@@ -322,4 +326,103 @@ Test(engine_registration_faults, a_failure_at_any_operation_loses_nothing) {
 
 Test(engine_registration_faults, a_full_disk_at_any_operation_loses_nothing) {
     try_everywhere(ENV_FAULT_FAIL_ONCE, DBOS_ERR_DISK_FULL, "ENOSPC");
+}
+
+/* --- without memory -------------------------------------------------------------------------- */
+
+struct registration {
+    const char *name;
+    const char *before[2]; /* what there must be first; NULL = nothing */
+    const char *sql;
+    enum dbos_err wanted; /* with all the memory that it wants */
+};
+
+static const struct registration registrations[] = {
+    {.name = "a module's file", .sql = ANSWER("CREATE", "test/version_1.so")},
+    {.name = "a chunk", .sql = put_first},
+    {.name = "an uploaded module", .before = {put_first, put_second}, .sql = create_word},
+    {.name = "the next version",
+     .before = {ANSWER("CREATE", "test/version_1.so")},
+     .sql = ANSWER("CREATE OR REPLACE", "test/version_2.so")},
+    {.name = "SQL", .sql = LATE("account")},
+    {.name = "DROP", .sql = "DROP FUNCTION goes"},
+    {.name = "an error",
+     .before = {ANSWER("CREATE", "test/version_1.so")},
+     .sql = LATE("nowhere"),
+     .wanted = DBOS_ERR_UNDEFINED_TABLE},
+};
+enum { REGISTRATIONS = sizeof registrations / sizeof registrations[0] };
+
+/* With its n-th allocation failing: all of it or nothing. False: there is no such allocation. */
+static bool register_starved(struct test_engine *t, const struct registration *registration,
+                             struct dbos_alloc *alloc, int64_t n) {
+    char then[STATE_BYTES];
+    char now[STATE_BYTES];
+    struct dbos_errinfo info = {0};
+    describe(t, then);
+    atomic_store(&alloc->fail_countdown, n);
+    enum dbos_err err = fault_run(t, registration->sql, &info);
+    bool met = atomic_load(&alloc->fail_countdown) == 0;
+    atomic_store(&alloc->fail_countdown, 0);
+    cr_assert(err == registration->wanted || (met && err == DBOS_ERR_NOMEM),
+              "%s, allocation %lld of %s: %s", registration->name, (long long)n, alloc->name,
+              info.message);
+    describe(t, now);
+    cr_assert_eq(strcmp(then, now) == 0, err != DBOS_OK, "%s, allocation %lld of %s:\n%s",
+                 registration->name, (long long)n, alloc->name, now);
+    check_calls(t);
+    if (err == DBOS_ERR_NOMEM) {
+        err = fault_run(t, registration->sql, &info);
+        cr_assert_eq(err, registration->wanted, "%s, allocation %lld of %s, once more: %s",
+                     registration->name, (long long)n, alloc->name, info.message);
+        check_calls(t);
+    }
+    return met;
+}
+
+static void open_before(struct test_engine *t, const char *base, const char *dir,
+                        const struct registration *registration) {
+    fault_dir_copy(base, dir);
+    (void)open_node(t, dir, 2);
+    for (int i = 0; i < 2 && registration->before[i] != NULL; i++) {
+        fault_must(t, registration->before[i]);
+    }
+}
+
+static int64_t starve(const char *base, const char *dir, const struct registration *registration,
+                      uint32_t allocator) {
+    struct test_engine t;
+    int64_t n = 0;
+    bool met = true;
+    open_before(&t, base, dir, registration);
+    while (met) {
+        met = register_starved(&t, registration, fault_alloc(&t, allocator), ++n);
+        if (met) { /* cold once more: what was loaded stays loaded */
+            fault_engine_close(&t);
+            open_before(&t, base, dir, registration);
+        }
+    }
+    fault_engine_close(&t);
+    return n - 1;
+}
+
+Test(engine_registration_faults, without_memory_leaves_nothing_and_succeeds_later) {
+    char base[64];
+    char dir[80];
+    int64_t allocations = 0;
+    fault_dir_make(base, sizeof base);
+    (void)snprintf(dir, sizeof dir, "%s-now", base);
+    prepare(base);
+    for (int i = 0; i < REGISTRATIONS; i++) {
+        int64_t count = 0;
+        for (uint32_t allocator = 0; allocator < FAULT_ALLOCATORS; allocator++) {
+            count += starve(base, dir, &registrations[i], allocator);
+        }
+        (void)printf("registration, allocations of %s: %lld\n", registrations[i].name,
+                     (long long)count);
+        allocations += count;
+    }
+    cr_assert_gt(allocations, 100);
+    fault_dir_remove(dir);
+    fault_dir_remove(base);
 }
