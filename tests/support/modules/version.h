@@ -1,10 +1,9 @@
-/* One procedure in versions: it notes which one ran, and its module is larger than a chunk. */
+/* One procedure in versions: it notes which one ran. A module is as large as its ballast. */
 #ifndef DBOS_TESTS_SUPPORT_MODULES_VERSION_H
 #define DBOS_TESTS_SUPPORT_MODULES_VERSION_H
 
 #include <dbos/procedure.h>
 
-enum { BALLAST_BYTES = 1200000 };
 static const unsigned char ballast[BALLAST_BYTES] = {[0 ... BALLAST_BYTES - 1] = VERSION};
 
 static const char *const statements[] = {"INSERT INTO calls VALUES ($1, $2)"};

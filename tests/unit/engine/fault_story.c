@@ -12,9 +12,16 @@
 
 enum dbos_err fault_engine_open(struct test_engine *t, const char *dir,
                                 struct dbos_engine_options options, struct dbos_errinfo *info) {
+    return fault_engine_open_starved(t, dir, options, 0, info);
+}
+
+enum dbos_err fault_engine_open_starved(struct test_engine *t, const char *dir,
+                                        struct dbos_engine_options options, int64_t n,
+                                        struct dbos_errinfo *info) {
     memset(t, 0, sizeof *t);
     (void)snprintf(t->dir, sizeof t->dir, "%s", dir);
     dbos_alloc_init(&t->alloc, "engine", 0);
+    atomic_store(&t->alloc.fail_countdown, n);
     env_fault_init(&t->fault, 1);
     options.env = &t->fault.env;
     options.data_dir = t->dir;

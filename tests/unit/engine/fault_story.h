@@ -11,6 +11,10 @@
 /* Errors: those of opening and starting; the engine is then closed, with a zero balance. */
 enum dbos_err fault_engine_open(struct test_engine *t, const char *dir,
                                 struct dbos_engine_options options, struct dbos_errinfo *info);
+/* The same, and the n-th allocation from the owner's allocator fails (0 = none). */
+enum dbos_err fault_engine_open_starved(struct test_engine *t, const char *dir,
+                                        struct dbos_engine_options options, int64_t n,
+                                        struct dbos_errinfo *info);
 /* The directory stays. */
 void fault_engine_close(struct test_engine *t);
 

@@ -18,7 +18,9 @@
 
 TestSuite(engine_task_faults, .timeout = 240);
 
-enum { IMAGES = 10, INPUTS = 4, PATIENCE_MS = 20000, TASKS = 2 };
+enum { IMAGES = 10, INPUTS = 4, TASKS = 3, SEGMENT_BYTES = 16384 };
+/* Shorter than a lease: who does not answer is a fault, too. */
+enum { PATIENCE_MS = 8000 };
 
 /* --- a worker -------------------------------------------------------------------------------- */
 
@@ -83,8 +85,10 @@ static size_t put_hex(char *out, const void *data, size_t size_bytes) {
     return 2 * size_bytes;
 }
 
-/* Task 0 asks a model, task 1 makes the next version of it. */
+/* Task 0 asks a model, task 1 makes the next version of it, task 2 is one that the worker refuses.
+ */
 static const char *submission(int number) {
+    static const char *const contexts[TASKS] = {"61736b", "6d6f64656c", "626164"};
     static char sql[1024];
     const struct dbos_train_params params = {.version = 1,
                                              .epochs = 1,
@@ -94,17 +98,18 @@ static const char *submission(int number) {
                                              .hidden = 2,
                                              .inputs = INPUTS,
                                              .outputs = 2};
+    const size_t sizes[TASKS] = {IMAGES * INPUTS, IMAGES * INPUTS + IMAGES, IMAGES * INPUTS - 1};
     uint8_t images[IMAGES * INPUTS + IMAGES] = {0};
     for (size_t i = 0; i < IMAGES * INPUTS; i++) {
         images[i] = (uint8_t)(i * 37);
     }
     size_t at = (size_t)snprintf(sql, sizeof sql, "SELECT task_submit(%d, 1, 0, 1, '\\x",
-                                 number == 0 ? DBOS_FRAME_INFER : DBOS_FRAME_TRAIN);
-    if (number != 0) {
+                                 number == 1 ? DBOS_FRAME_TRAIN : DBOS_FRAME_INFER);
+    if (number == 1) {
         at += put_hex(sql + at, &params, sizeof params);
     }
-    at += put_hex(sql + at, images, number == 0 ? IMAGES * INPUTS : sizeof images);
-    (void)snprintf(sql + at, sizeof sql - at, "', '\\x%s')", number == 0 ? "61736b" : "6d6f64656c");
+    at += put_hex(sql + at, images, sizes[number]);
+    (void)snprintf(sql + at, sizeof sql - at, "', '\\x%s')", contexts[number]);
     return sql;
 }
 
@@ -118,16 +123,21 @@ static void pause_ms(struct test_engine *t, uint64_t ms) {
     t->fault.env.ops->sleep_us(&t->fault.env, ms * 1000);
 }
 
-static void open_node(struct test_engine *t, const char *dir, const struct test_worker *w) {
+static void open_node_of(struct test_engine *t, const char *dir, const struct test_worker *w,
+                         uint32_t partitions) {
     struct dbos_errinfo info = {0};
     struct dbos_engine_options options = {
-        .partitions = 2, .segment_bytes = 131072, .worker_address = w->address};
+        .partitions = partitions, .segment_bytes = SEGMENT_BYTES, .worker_address = w->address};
     enum dbos_err err = fault_engine_open(t, dir, options, &info);
     cr_assert_eq(err, DBOS_OK, "%s (%s)", info.message, info.detail);
     for (int ms = 0; !stats_of(t).worker_connected && ms < PATIENCE_MS; ms++) {
         pause_ms(t, 1);
     }
     cr_assert(stats_of(t).worker_connected);
+}
+
+static void open_node(struct test_engine *t, const char *dir, const struct test_worker *w) {
+    open_node_of(t, dir, w, 2);
 }
 
 /* So many have ended since the start, and none is open; then nothing runs. */
@@ -168,7 +178,7 @@ static struct counts counts_of(struct test_engine *t) {
                            .models = fault_count(t, "model")};
 }
 
-/* Each task is done, with one result that is no error. */
+/* Each task has ended, with one result, which is an error where it was refused. */
 static void check_task(struct test_engine *t, struct dbos_table *tasks, const struct dbos_row *row,
                        const char *what) {
     const struct dbos_table_def *def = dbos_table_def_of(tasks);
@@ -176,9 +186,13 @@ static void check_task(struct test_engine *t, struct dbos_table *tasks, const st
     struct dbos_datum state =
         dbos_row_column(def, row, (uint32_t)dbos_table_def_column(def, "state"));
     struct dbos_datum error;
+    struct dbos_datum context;
     cr_assert(fault_find(t, "results", id, "error", &error), "%s: a task has no result", what);
-    cr_assert(error.is_null, "%s: %.*s", what, (int)error.bytes.size_bytes, error.bytes.data);
-    cr_assert_eq(state.integer, DBOS_TASK_STATE_DONE, "%s", what);
+    cr_assert(fault_find(t, "results", id, "context", &context));
+    bool is_bad = context.bytes.size_bytes == 3 && memcmp(context.bytes.data, "bad", 3) == 0;
+    cr_assert_neq(error.is_null, is_bad, "%s: %.*s", what, (int)error.bytes.size_bytes,
+                  error.bytes.data);
+    cr_assert_eq(state.integer, is_bad ? DBOS_TASK_STATE_FAILED : DBOS_TASK_STATE_DONE, "%s", what);
 }
 
 static void check_tasks(struct test_engine *t, uint64_t submitted, const char *what) {
@@ -267,4 +281,171 @@ Test(engine_task_faults, is_done_once_without_memory_for_procedures) {
 Test(engine_task_faults, is_done_once_without_memory_for_regions) { try_allocations(6, "regions"); }
 Test(engine_task_faults, is_done_once_without_memory_in_the_worker) {
     try_allocations(-1, "the worker");
+}
+
+/* A worker that finds no memory to begin with does not begin. */
+Test(engine_task_faults, a_worker_without_memory_does_not_open) {
+    enum dbos_err err = DBOS_ERR_NOMEM;
+    int64_t n = 1;
+    for (; err != DBOS_OK; n++) {
+        struct test_worker w;
+        struct dbos_errinfo info = {0};
+        dbos_alloc_init(&w.alloc, "worker", 0);
+        atomic_store(&w.alloc.fail_countdown, n);
+        err = worker_open(&w, &info);
+        cr_assert(err == DBOS_OK || err == DBOS_ERR_NOMEM, "%lld: %s", (long long)n, info.message);
+        if (err == DBOS_OK) {
+            cr_assert_gt(atomic_load(&w.alloc.fail_countdown), 0);
+            dbos_worker_close(w.worker);
+        }
+        (void)close(w.stop_fd);
+        dbos_alloc_fini(&w.alloc);
+    }
+    (void)printf("task, allocations of a worker that opens: %lld\n", (long long)n - 2);
+}
+
+/* Tasks that a node has left open: it starts with all of them or not at all. False: there is no
+ * such allocation. */
+static bool start_starved(const char *dir, const struct test_worker *w, int64_t n) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    struct dbos_engine_options options = {
+        .partitions = 1, .segment_bytes = SEGMENT_BYTES, .worker_address = w->address};
+    enum dbos_err err = fault_engine_open_starved(&t, dir, options, n, &info);
+    cr_assert(err == DBOS_OK || err == DBOS_ERR_NOMEM, "%lld: %s", (long long)n, info.message);
+    if (err != DBOS_OK) {
+        return true;
+    }
+    cr_assert(await_ends(&t, TASKS), "%lld: a task is stuck", (long long)n);
+    bool met = atomic_load(&t.alloc.fail_countdown) == 0;
+    check_tasks(&t, 1 + TASKS, "start");
+    fault_engine_close(&t);
+    return met;
+}
+
+static void leave_open(const char *dir) {
+    struct test_engine t;
+    struct dbos_errinfo info = {0};
+    struct dbos_engine_options options = {.partitions = 2, .segment_bytes = SEGMENT_BYTES};
+    cr_assert_eq(fault_engine_open(&t, dir, options, &info), DBOS_OK, "%s", info.message);
+    for (int number = 0; number < TASKS; number++) {
+        fault_must(&t, submission(number));
+    }
+    fault_engine_close(&t);
+}
+
+Test(engine_task_faults, a_node_does_not_start_without_its_open_tasks) {
+    char base[64];
+    char dir[80];
+    int64_t n = 1;
+    fault_dir_make(base, sizeof base);
+    (void)snprintf(dir, sizeof dir, "%s-now", base);
+    prepare(base);
+    leave_open(base);
+    for (bool met = true; met; n++) {
+        struct test_worker w;
+        worker_start(&w);
+        fault_dir_copy(base, dir);
+        met = start_starved(dir, &w, n);
+        worker_stop(&w);
+    }
+    (void)printf("task, allocations of a start with open tasks: %lld\n", (long long)n - 2);
+    cr_assert_gt(n, 10);
+    fault_dir_remove(dir);
+    fault_dir_remove(base);
+}
+
+/* --- the disk -------------------------------------------------------------------------------- */
+
+/* What a process shares with the one that outlives it. */
+struct witness {
+    uint64_t acknowledged; /* submissions */
+    uint64_t operations;   /* of an undisturbed run */
+    bool is_told;          /* to its end, and the disk was well */
+};
+
+/* Two tasks, one behind the other; what comes back is written, too. */
+static void tell_disk(const char *dir, const struct fault_point *point, void *arg) {
+    struct witness *witness = arg;
+    struct dbos_errinfo info = {0};
+    struct test_engine t;
+    struct test_worker w;
+    worker_start(&w);
+    open_node(&t, dir, &w);
+    uint64_t first = t.fault.operations;
+    fault_arm(&t, point);
+    for (int number = 0; number < TASKS; number++) {
+        if (fault_run(&t, submission(number), &info) != DBOS_OK) {
+            (void)fprintf(stderr, "submission: %s\n", info.message);
+            _exit(1);
+        }
+        witness->acknowledged = (uint64_t)number + 1;
+        if (!await_ends(&t, (uint64_t)number + 1)) {
+            _exit(2);
+        }
+    }
+    dbos_log_wait(t.engine->log, dbos_log_last_position(t.engine->log));
+    witness->operations = t.fault.operations - first;
+    witness->is_told = t.fault.action != ENV_FAULT_NONE;
+    env_fault_arm(&t.fault, ENV_FAULT_NONE, 0);
+    fault_engine_close(&t);
+    worker_stop(&w);
+}
+
+/* A new engine, perhaps with another number of partitions, does what is left to be done. */
+static void check_disk(const char *dir, const struct witness *witness,
+                       const struct fault_point *point) {
+    struct test_engine t;
+    struct test_worker w;
+    char what[64];
+    (void)snprintf(what, sizeof what, "action %d, operation %lld", point->action,
+                   (long long)point->n);
+    worker_start(&w);
+    open_node_of(&t, dir, &w, 1 + (uint32_t)(point->n % 3));
+    for (int ms = 0; stats_of(&t).open != 0 && ms < PATIENCE_MS; ms++) {
+        pause_ms(&t, 1);
+    }
+    cr_assert_eq(stats_of(&t).open, 0, "%s: a task is stuck", what);
+    uint64_t tasks = fault_count(&t, "task") - 1; /* without that of the preparation */
+    cr_assert(tasks >= witness->acknowledged && tasks <= witness->acknowledged + 1,
+              "%s: %llu tasks, %llu acknowledged", what, (unsigned long long)tasks,
+              (unsigned long long)witness->acknowledged);
+    check_tasks(&t, 1 + tasks, what);
+    fault_engine_close(&t);
+    worker_stop(&w);
+}
+
+static void try_everywhere(enum env_fault_action action, enum dbos_err error, const char *name) {
+    char base[64];
+    char dir[80];
+    struct witness *witness = fault_shared(sizeof *witness);
+    struct fault_point point = {.action = ENV_FAULT_NONE};
+    uint64_t met = 0;
+    fault_dir_make(base, sizeof base);
+    (void)snprintf(dir, sizeof dir, "%s-now", base);
+    prepare(base);
+    fault_dir_copy(base, dir);
+    cr_assert_not(fault_tell(tell_disk, dir, &point, witness));
+    uint64_t operations = witness->operations;
+    uint64_t n = 1;
+    for (witness->is_told = false; n <= operations || !witness->is_told; n++) {
+        witness->is_told = false;
+        point = (struct fault_point){.action = action, .error = error, .n = (int64_t)n};
+        fault_dir_copy(base, dir);
+        witness->acknowledged = 0;
+        met += fault_tell(tell_disk, dir, &point, witness);
+        check_disk(dir, witness, &point);
+    }
+    (void)printf("task, %s: %llu operations, %llu ended the process\n", name,
+                 (unsigned long long)n - 2, (unsigned long long)met);
+    cr_assert(operations >= 8 && met >= operations / 2);
+    fault_dir_remove(dir);
+    fault_dir_remove(base);
+}
+
+Test(engine_task_faults, is_done_once_whatever_the_disk_does) {
+    try_everywhere(ENV_FAULT_CUT, DBOS_OK, "power cut");
+    try_everywhere(ENV_FAULT_KILL, DBOS_OK, "kill");
+    try_everywhere(ENV_FAULT_FAIL_ONCE, DBOS_ERR_IO, "EIO");
+    try_everywhere(ENV_FAULT_FAIL_ONCE, DBOS_ERR_DISK_FULL, "ENOSPC");
 }
