@@ -18,13 +18,16 @@
 
 TestSuite(engine_task_faults, .timeout = 240);
 
-enum { IMAGES = 10, INPUTS = 4, TASKS = 3, SEGMENT_BYTES = 16384 };
+enum { IMAGES = 10, INPUTS = 4, SEGMENT_BYTES = 16384 };
+/* Those that one submission makes, and all of them. */
+enum { TASKS = 3, ALL_TASKS = 4 };
 /* Shorter than a lease: who does not answer is a fault, too. */
 enum { PATIENCE_MS = 8000 };
 
 /* --- a worker -------------------------------------------------------------------------------- */
 
 struct test_worker {
+    const struct dbos_backend_ops *backend; /* NULL = the reference */
     struct dbos_alloc alloc;
     struct dbos_worker *worker;
     int stop_fd;
@@ -44,7 +47,7 @@ static enum dbos_err worker_open(struct test_worker *w, struct dbos_errinfo *inf
     dbos_worker_defaults(&options);
     options.name = "test";
     options.address = "127.0.0.1";
-    options.backend = &dbos_backend_ref;
+    options.backend = w->backend == NULL ? &dbos_backend_ref : w->backend;
     options.stop_fd = w->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     options.parent_fd = -1;
     return dbos_worker_open(&w->alloc, dbos_env_posix(), &options, &w->worker, info);
@@ -76,6 +79,7 @@ static const char *const before[] = {
     "AS 'test/tasks.so', 'task_submit'",
     "CREATE PROCEDURE task_result(bigint, bytea, text) LANGUAGE c "
     "AS 'test/tasks.so', 'task_result'",
+    "CREATE PROCEDURE task_add(bigint, int, bytea) LANGUAGE c AS 'test/tasks.so', 'task_add'",
 };
 
 static size_t put_hex(char *out, const void *data, size_t size_bytes) {
@@ -85,10 +89,10 @@ static size_t put_hex(char *out, const void *data, size_t size_bytes) {
     return 2 * size_bytes;
 }
 
-/* Task 0 asks a model, task 1 makes the next version of it, task 2 is one that the worker refuses.
- */
+/* Task 0 asks a model, task 1 makes the next version of it, task 2 is one that the worker refuses,
+ * task 3 asks and has a piece that comes later. */
 static const char *submission(int number) {
-    static const char *const contexts[TASKS] = {"61736b", "6d6f64656c", "626164"};
+    static const char *const contexts[ALL_TASKS] = {"61736b", "6d6f64656c", "626164", "74776f"};
     static char sql[1024];
     const struct dbos_train_params params = {.version = 1,
                                              .epochs = 1,
@@ -98,13 +102,15 @@ static const char *submission(int number) {
                                              .hidden = 2,
                                              .inputs = INPUTS,
                                              .outputs = 2};
-    const size_t sizes[TASKS] = {IMAGES * INPUTS, IMAGES * INPUTS + IMAGES, IMAGES * INPUTS - 1};
+    const size_t sizes[ALL_TASKS] = {IMAGES * INPUTS, IMAGES * INPUTS + IMAGES, IMAGES * INPUTS - 1,
+                                     IMAGES * INPUTS};
     uint8_t images[IMAGES * INPUTS + IMAGES] = {0};
     for (size_t i = 0; i < IMAGES * INPUTS; i++) {
         images[i] = (uint8_t)(i * 37);
     }
-    size_t at = (size_t)snprintf(sql, sizeof sql, "SELECT task_submit(%d, 1, 0, 1, '\\x",
-                                 number == 1 ? DBOS_FRAME_TRAIN : DBOS_FRAME_INFER);
+    size_t at =
+        (size_t)snprintf(sql, sizeof sql, "SELECT task_submit(%d, 1, 0, %d, '\\x",
+                         number == 1 ? DBOS_FRAME_TRAIN : DBOS_FRAME_INFER, number == 3 ? 2 : 1);
     if (number == 1) {
         at += put_hex(sql + at, &params, sizeof params);
     }
@@ -152,7 +158,7 @@ static bool await_ends(struct test_engine *t, uint64_t count) {
 
 static void prepare(const char *dir) {
     struct test_engine t;
-    struct test_worker w;
+    struct test_worker w = {.backend = NULL};
     worker_start(&w);
     open_node(&t, dir, &w);
     for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
@@ -178,81 +184,137 @@ static struct counts counts_of(struct test_engine *t) {
                            .models = fault_count(t, "model")};
 }
 
-/* Each task has ended, with one result, which is an error where it was refused. */
-static void check_task(struct test_engine *t, struct dbos_table *tasks, const struct dbos_row *row,
-                       const char *what) {
-    const struct dbos_table_def *def = dbos_table_def_of(tasks);
-    int64_t id = dbos_row_column(def, row, 0).integer;
-    struct dbos_datum state =
-        dbos_row_column(def, row, (uint32_t)dbos_table_def_column(def, "state"));
-    struct dbos_datum error;
-    struct dbos_datum context;
-    cr_assert(fault_find(t, "results", id, "error", &error), "%s: a task has no result", what);
-    cr_assert(fault_find(t, "results", id, "context", &context));
-    bool is_bad = context.bytes.size_bytes == 3 && memcmp(context.bytes.data, "bad", 3) == 0;
-    cr_assert_neq(error.is_null, is_bad, "%s: %.*s", what, (int)error.bytes.size_bytes,
-                  error.bytes.data);
-    cr_assert_eq(state.integer, is_bad ? DBOS_TASK_STATE_FAILED : DBOS_TASK_STATE_DONE, "%s", what);
+static bool is_text(const struct dbos_datum *datum, const char *text) {
+    return datum->bytes.size_bytes == strlen(text) &&
+           memcmp(datum->bytes.data, text, strlen(text)) == 0;
 }
 
+/* The task has ended, with one result: a label and a probability for each image, or a model, or an
+ * error where it was refused. True: it was to make a model. */
+static bool check_task(struct test_engine *t, int64_t id, int64_t state, const char *what) {
+    struct dbos_datum error;
+    struct dbos_datum context;
+    struct dbos_datum bytes;
+    cr_assert(fault_find(t, "results", id, "error", &error), "%s: a task has no result", what);
+    cr_assert(fault_find(t, "results", id, "context", &context));
+    cr_assert(fault_find(t, "results", id, "bytes", &bytes));
+    bool is_bad = is_text(&context, "bad");
+    size_t images = is_text(&context, "ask") ? IMAGES : is_text(&context, "two") ? 2 * IMAGES : 0;
+    cr_assert_neq(error.is_null, is_bad, "%s: %.*s", what, (int)error.bytes.size_bytes,
+                  error.bytes.data);
+    cr_assert_eq(bytes.is_null, is_bad, "%s", what);
+    cr_assert(images == 0 || bytes.bytes.size_bytes == 5 * images, "%s", what);
+    cr_assert_eq(state, is_bad ? DBOS_TASK_STATE_FAILED : DBOS_TASK_STATE_DONE, "%s", what);
+    return is_text(&context, "model");
+}
+
+static uint64_t check_part(struct test_engine *t, uint32_t partition, const char *what) {
+    struct dbos_table *tasks = dbos_store_table(t->engine->store, DBOS_TABLE_TASK, partition);
+    const struct dbos_table_def *def = dbos_table_def_of(tasks);
+    uint32_t state = (uint32_t)dbos_table_def_column(def, "state");
+    struct dbos_cursor cursor;
+    uint64_t models = 0;
+    dbos_cursor_begin_full(tasks, &cursor);
+    for (struct dbos_row *row = dbos_cursor_next(&cursor); row != NULL;
+         row = dbos_cursor_next(&cursor)) {
+        models += check_task(t, dbos_row_column(def, row, 0).integer,
+                             dbos_row_column(def, row, state).integer, what);
+    }
+    dbos_cursor_end(&cursor);
+    return models;
+}
+
+/* So many tasks, each of which has had its effect once. */
 static void check_tasks(struct test_engine *t, uint64_t submitted, const char *what) {
     struct counts now = counts_of(t);
-    struct dbos_cursor cursor;
+    uint64_t models = 0;
     cr_assert_eq(now.tasks, submitted, "%s: %llu of %llu tasks", what,
                  (unsigned long long)now.tasks, (unsigned long long)submitted);
     cr_assert_eq(now.results, submitted, "%s", what);
     cr_assert_eq(now.pieces, 0, "%s", what);
     for (uint32_t i = 0; i < dbos_engine_partitions(t->engine); i++) {
-        struct dbos_table *tasks = dbos_store_table(t->engine->store, DBOS_TABLE_TASK, i);
-        dbos_cursor_begin_full(tasks, &cursor);
-        for (struct dbos_row *row = dbos_cursor_next(&cursor); row != NULL;
-             row = dbos_cursor_next(&cursor)) {
-            check_task(t, tasks, row, what);
-        }
-        dbos_cursor_end(&cursor);
+        models += check_part(t, i, what);
     }
+    cr_assert_eq(now.models, models, "%s: %llu models of %llu trainings", what,
+                 (unsigned long long)now.models, (unsigned long long)models);
 }
 
 /* --- allocations ----------------------------------------------------------------------------- */
 
-/* A submission that finds no memory has left nothing; then once more. */
-static void submit_to_the_end(struct test_engine *t, int number, const char *what) {
+/* What finds no memory has left nothing; then once more. */
+static void run_or_again(struct test_engine *t, const char *sql, const char *what) {
     struct dbos_errinfo info = {0};
     struct counts then = counts_of(t);
-    uint64_t ended = stats_of(t).done + stats_of(t).failed;
-    enum dbos_err err = fault_run(t, submission(number), &info);
+    enum dbos_err err = fault_run(t, sql, &info);
     if (err != DBOS_OK) {
         struct counts now = counts_of(t);
         cr_assert_eq(err, DBOS_ERR_NOMEM, "%s: %s", what, info.message);
         cr_assert_eq(memcmp(&then, &now, sizeof now), 0, "%s: something is left", what);
-        err = fault_run(t, submission(number), &info);
+        err = fault_run(t, sql, &info);
     }
     cr_assert_eq(err, DBOS_OK, "%s: %s", what, info.message);
+}
+
+/* The task that waits for a piece. */
+static int64_t find_open(struct test_engine *t) {
+    struct dbos_cursor cursor;
+    int64_t id = 0;
+    for (uint32_t i = 0; i < dbos_engine_partitions(t->engine); i++) {
+        struct dbos_table *tasks = dbos_store_table(t->engine->store, DBOS_TABLE_TASK, i);
+        const struct dbos_table_def *def = dbos_table_def_of(tasks);
+        uint32_t state = (uint32_t)dbos_table_def_column(def, "state");
+        dbos_cursor_begin_full(tasks, &cursor);
+        for (struct dbos_row *row = dbos_cursor_next(&cursor); row != NULL;
+             row = dbos_cursor_next(&cursor)) {
+            bool is_open = dbos_row_column(def, row, state).integer == DBOS_TASK_STATE_OPEN;
+            id = is_open ? dbos_row_column(def, row, 0).integer : id;
+        }
+        dbos_cursor_end(&cursor);
+    }
+    cr_assert_neq(id, 0);
+    return id;
+}
+
+static void submit_to_the_end(struct test_engine *t, int number, const char *what) {
+    uint64_t ended = stats_of(t).done + stats_of(t).failed;
+    run_or_again(t, submission(number), what);
+    if (number == 3) {
+        char sql[256];
+        uint8_t images[IMAGES * INPUTS] = {7};
+        size_t at = (size_t)snprintf(sql, sizeof sql, "CALL task_add(%lld, 1, '\\x",
+                                     (long long)find_open(t));
+        at += put_hex(sql + at, images, sizeof images);
+        (void)snprintf(sql + at, sizeof sql - at, "')");
+        run_or_again(t, sql, what);
+    }
     cr_assert(await_ends(t, ended + 1), "%s: the task is stuck", what);
 }
 
+/* Whose allocations fail: an allocator of the node, by its number, or the worker's. */
+enum { WORKER_REF = FAULT_ALLOCATORS, WORKER_DNNL };
+
 /* False: there is no such allocation. */
-static bool tell(const char *dir, int64_t allocator, int64_t n) {
+static bool tell(const char *dir, uint32_t allocator, int64_t n) {
     struct test_engine t;
-    struct test_worker w;
+    struct test_worker w = {.backend = allocator == WORKER_DNNL ? &dbos_backend_dnnl : NULL};
     char what[64];
     worker_start(&w);
     open_node(&t, dir, &w);
-    struct dbos_alloc *alloc = allocator < 0 ? &w.alloc : fault_alloc(&t, (uint32_t)allocator);
+    struct dbos_alloc *alloc = allocator < FAULT_ALLOCATORS ? fault_alloc(&t, allocator) : &w.alloc;
     (void)snprintf(what, sizeof what, "allocation %lld of \"%s\"", (long long)n, alloc->name);
     atomic_store(&alloc->fail_countdown, n);
-    for (int number = 0; number < TASKS; number++) {
+    for (int number = 0; number < ALL_TASKS; number++) {
         submit_to_the_end(&t, number, what);
     }
     bool met = atomic_load(&alloc->fail_countdown) == 0;
     atomic_store(&alloc->fail_countdown, 0);
-    check_tasks(&t, 1 + TASKS, what);
+    check_tasks(&t, 1 + ALL_TASKS, what);
     fault_engine_close(&t);
     worker_stop(&w);
     return met;
 }
 
-static void try_allocations(int64_t allocator, const char *name) {
+static void try_allocations(uint32_t allocator, const char *name) {
     char base[64];
     char dir[80];
     int64_t n = 1;
@@ -280,7 +342,10 @@ Test(engine_task_faults, is_done_once_without_memory_for_procedures) {
 }
 Test(engine_task_faults, is_done_once_without_memory_for_regions) { try_allocations(6, "regions"); }
 Test(engine_task_faults, is_done_once_without_memory_in_the_worker) {
-    try_allocations(-1, "the worker");
+    try_allocations(WORKER_REF, "the worker");
+}
+Test(engine_task_faults, is_done_once_without_memory_in_the_worker_with_onednn) {
+    try_allocations(WORKER_DNNL, "the worker with oneDNN");
 }
 
 /* A worker that finds no memory to begin with does not begin. */
@@ -288,7 +353,7 @@ Test(engine_task_faults, a_worker_without_memory_does_not_open) {
     enum dbos_err err = DBOS_ERR_NOMEM;
     int64_t n = 1;
     for (; err != DBOS_OK; n++) {
-        struct test_worker w;
+        struct test_worker w = {.backend = NULL};
         struct dbos_errinfo info = {0};
         dbos_alloc_init(&w.alloc, "worker", 0);
         atomic_store(&w.alloc.fail_countdown, n);
@@ -343,7 +408,7 @@ Test(engine_task_faults, a_node_does_not_start_without_its_open_tasks) {
     prepare(base);
     leave_open(base);
     for (bool met = true; met; n++) {
-        struct test_worker w;
+        struct test_worker w = {.backend = NULL};
         worker_start(&w);
         fault_dir_copy(base, dir);
         met = start_starved(dir, &w, n);
@@ -369,7 +434,7 @@ static void tell_disk(const char *dir, const struct fault_point *point, void *ar
     struct witness *witness = arg;
     struct dbos_errinfo info = {0};
     struct test_engine t;
-    struct test_worker w;
+    struct test_worker w = {.backend = NULL};
     worker_start(&w);
     open_node(&t, dir, &w);
     uint64_t first = t.fault.operations;
@@ -396,7 +461,7 @@ static void tell_disk(const char *dir, const struct fault_point *point, void *ar
 static void check_disk(const char *dir, const struct witness *witness,
                        const struct fault_point *point) {
     struct test_engine t;
-    struct test_worker w;
+    struct test_worker w = {.backend = NULL};
     char what[64];
     (void)snprintf(what, sizeof what, "action %d, operation %lld", point->action,
                    (long long)point->n);
