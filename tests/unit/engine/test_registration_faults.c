@@ -25,8 +25,8 @@ static const char *const before[] = {
     "CREATE TABLE calls (id bigint PRIMARY KEY, version bigint) PARTITION BY HASH (id)",
     "CREATE TABLE account (id bigint PRIMARY KEY, balance bigint) PARTITION BY HASH (id)",
     "INSERT INTO account VALUES (1, 100), (2, 50)",
-    "CREATE FUNCTION stays(bigint) RETURNS bigint LANGUAGE sql "
-    "AS 'SELECT balance FROM account WHERE id = $1'",
+    ("CREATE FUNCTION stays(bigint) RETURNS bigint LANGUAGE sql "
+     "AS 'SELECT balance FROM account WHERE id = $1'"),
     "CREATE FUNCTION goes(bigint) RETURNS bigint LANGUAGE sql AS 'SELECT $1'",
 };
 
