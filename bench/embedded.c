@@ -295,8 +295,8 @@ static int64_t vote_by_txn(struct voter *voter) {
     ensure(dbos_plan_run(voter->plan, &run, voter->parameters, 3, &sink.base, &rows, &node->info) ==
                DBOS_OK,
            "vote", &node->info);
+    ensure(dbos_outbox_take(node->txn, &tasks, &node->info) == DBOS_OK, "tasks", &node->info);
     ensure(dbos_txn_commit(node->txn, &position, &node->info) == DBOS_OK, "commit", &node->info);
-    dbos_outbox_take(node->txn, &tasks);
     return sink.value;
 }
 

@@ -48,13 +48,15 @@ struct task {
 
 /* What other threads tell the dispatcher. */
 enum message_kind { MESSAGE_COMMITTED, MESSAGE_FINISHED };
-struct message {
+struct dbos_task_message {
     struct dbos_queue_node node; /* first */
     enum message_kind kind;
     uint64_t position;
-    struct message *next; /* waiting for the watermark, by position */
+    struct dbos_task_message *next; /* waiting for the watermark, by position */
     uint32_t task_count;
     uint32_t piece_count;
+    uint32_t tasks_taken; /* so many of them are ours already */
+    uint32_t pieces_taken;
     struct dbos_outbox_task *tasks;   /* inside this block */
     struct dbos_outbox_piece *pieces; /* inside this block */
     struct dbos_task_outcome *outcome;
@@ -66,7 +68,7 @@ struct dbos_dispatcher {
     struct dbos_env *env;
     int wake_fd;
     struct dbos_queue inbox;
-    struct message *held;           /* not durable yet, ascending */
+    struct dbos_task_message *held; /* not durable yet, ascending */
     _Atomic uint64_t held_position; /* of the first of them; UINT64_MAX = none */
     struct task *buckets[TASK_BUCKETS];
     struct task *first;
@@ -78,6 +80,7 @@ struct dbos_dispatcher {
     uint64_t requests;
     pthread_t thread;
     bool running;
+    bool is_starved; /* the scan has found more than there was memory for */
     _Atomic bool stopping;
     _Atomic uint64_t stat_open, stat_sent, stat_done, stat_failed, stat_retried;
     _Atomic bool stat_connected;
@@ -160,9 +163,6 @@ static bool room_for_piece(struct dbos_dispatcher *d, struct task *task, uint32_
     if (piece < task->piece_room) {
         return true;
     }
-    if (piece >= DBOS_FRAME_PIECES_MAX) {
-        return false;
-    }
     uint32_t room = task->piece_room == 0 ? 1 : task->piece_room;
     while (room <= piece) {
         room *= 2;
@@ -192,83 +192,140 @@ static void check_complete(struct task *task) {
     task->state = TASK_READY;
 }
 
-/* Takes over the piece's reference. */
-static void accept_piece(struct dbos_dispatcher *d, struct dbos_outbox_piece *piece) {
+/* Takes over the piece's reference. False: there is no memory, and it is not taken over. */
+static bool accept_piece(struct dbos_dispatcher *d, const struct dbos_outbox_piece *piece) {
+    if (piece->piece >= DBOS_FRAME_PIECES_MAX) {
+        dbos_object_unref(piece->payload);
+        return true;
+    }
     struct task *task = find_task(d, piece->task_id);
     if (task == NULL) {
         task = make_task(d, piece->task_id);
     }
-    if (task == NULL || !room_for_piece(d, task, piece->piece) ||
-        task->pieces[piece->piece].payload != NULL) {
+    if (task == NULL || !room_for_piece(d, task, piece->piece)) {
+        return false;
+    }
+    if (task->pieces[piece->piece].payload != NULL) {
         dbos_object_unref(piece->payload);
-        return;
+        return true;
     }
     task->pieces[piece->piece] = *piece;
     task->have++;
     check_complete(task);
+    return true;
 }
 
-/* Takes over the task's references; `info->chunks` becomes a block of ours. */
-static void accept_task(struct dbos_dispatcher *d, struct dbos_outbox_task *info) {
+/* Takes over the task's references; `info->chunks` becomes a block of ours. False: there is no
+ * memory, and they are not taken over. */
+static bool accept_task(struct dbos_dispatcher *d, struct dbos_outbox_task *info) {
     struct task *task = find_task(d, info->task_id);
     if (task == NULL) {
         task = make_task(d, info->task_id);
     }
-    if (task == NULL || task->known) {
+    if (task == NULL) {
+        return false;
+    }
+    if (task->known) {
         give_task_parts(d->alloc, info);
-        return;
+        return true;
     }
     task->info = *info;
     task->known = true;
     check_complete(task);
+    return true;
 }
 
 /* -- messages ------------------------------------------------------------------------------------
  */
 
-/* Copies the batch out of the transaction's arena; the references move. */
-static struct message *make_committed(struct dbos_alloc *alloc,
-                                      const struct dbos_outbox_batch *batch) {
+static void give_message(struct dbos_dispatcher *d, struct dbos_task_message *message) {
+    for (uint32_t i = message->tasks_taken; i < message->task_count; i++) {
+        give_task_parts(d->alloc, &message->tasks[i]);
+    }
+    for (uint32_t i = message->pieces_taken; i < message->piece_count; i++) {
+        dbos_object_unref(message->pieces[i].payload);
+    }
+    dbos_give(d->alloc, message);
+}
+
+/* A block that lives as long as the task, with the chunks of the transaction's arena. */
+static bool copy_task(struct dbos_alloc *alloc, const struct dbos_outbox_task *task,
+                      struct dbos_outbox_task *out) {
+    size_t chunk_bytes = task->chunk_count * sizeof(struct dbos_object *);
+    struct dbos_object **chunks = dbos_take(alloc, chunk_bytes + 1);
+    if (chunks == NULL) {
+        return false;
+    }
+    if (chunk_bytes != 0) {
+        memcpy(chunks, task->chunks, chunk_bytes);
+    }
+    *out = *task;
+    out->chunks = chunks;
+    return true;
+}
+
+/* Copies the batch out of the transaction's arena. The references move into what is counted in
+ * *out, which is NULL where there is no memory at all; false: not all of them did. */
+static bool copy_batch(struct dbos_alloc *alloc, const struct dbos_outbox_batch *batch,
+                       struct dbos_task_message **out) {
     size_t task_bytes = batch->task_count * sizeof(struct dbos_outbox_task);
     size_t piece_bytes = batch->piece_count * sizeof(struct dbos_outbox_piece);
-    struct message *message = dbos_take_zero(alloc, sizeof *message + task_bytes + piece_bytes);
+    struct dbos_task_message *message =
+        dbos_take_zero(alloc, sizeof *message + task_bytes + piece_bytes);
+    *out = message;
     if (message == NULL) {
-        return NULL;
+        return false;
     }
     message->tasks = (struct dbos_outbox_task *)(void *)(message + 1);
     message->pieces = (struct dbos_outbox_piece *)(void *)((uint8_t *)(message + 1) + task_bytes);
-    message->task_count = batch->task_count;
-    message->piece_count = batch->piece_count;
+    for (; message->task_count < batch->task_count; message->task_count++) {
+        uint32_t i = message->task_count;
+        if (!copy_task(alloc, &batch->tasks[i], &message->tasks[i])) {
+            return false;
+        }
+    }
     if (piece_bytes != 0) {
         memcpy(message->pieces, batch->pieces, piece_bytes);
     }
-    for (uint32_t i = 0; i < batch->task_count; i++) {
-        struct dbos_outbox_task *task = &message->tasks[i];
-        *task = batch->tasks[i];
-        size_t chunk_bytes = task->chunk_count * sizeof(struct dbos_object *);
-        task->chunks = dbos_take(alloc, chunk_bytes + 1);
-        DBOS_CHECK(task->chunks != NULL); /* a few pointers; the task is committed already */
-        if (chunk_bytes != 0) {
-            memcpy(task->chunks, batch->tasks[i].chunks, chunk_bytes);
-        }
-    }
-    return message;
+    message->piece_count = batch->piece_count;
+    return true;
 }
 
-void dbos_dispatcher_committed(struct dbos_dispatcher *d, const struct dbos_outbox_batch *batch,
-                               uint64_t position) {
-    struct message *message = make_committed(d->alloc, batch);
-    if (message == NULL) {
-        dbos_log(DBOS_LOG_ERROR, "out of memory: tasks of position %llu wait for a restart",
-                 (unsigned long long)position);
-        for (uint32_t i = 0; i < batch->piece_count; i++) {
-            dbos_object_unref(batch->pieces[i].payload);
+/* What did not move. */
+static void drop_rest(const struct dbos_outbox_batch *batch,
+                      const struct dbos_task_message *message) {
+    uint32_t moved = message == NULL ? 0 : message->task_count;
+    dbos_outbox_drop(&(struct dbos_outbox_batch){.task_count = batch->task_count - moved,
+                                                 .tasks = batch->tasks + moved,
+                                                 .piece_count = batch->piece_count,
+                                                 .pieces = batch->pieces});
+}
+
+enum dbos_err dbos_dispatcher_prepare(struct dbos_dispatcher *d,
+                                      const struct dbos_outbox_batch *batch,
+                                      struct dbos_task_message **out, struct dbos_errinfo *info) {
+    struct dbos_task_message *message = NULL;
+    *out = NULL;
+    if (!copy_batch(d->alloc, batch, &message)) {
+        drop_rest(batch, message);
+        if (message != NULL) {
+            give_message(d, message);
         }
-        return;
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a task that was submitted");
     }
+    *out = message;
+    return DBOS_OK;
+}
+
+void dbos_dispatcher_committed_give(struct dbos_dispatcher *d, struct dbos_task_message *message,
+                                    uint64_t position) {
     message->kind = MESSAGE_COMMITTED;
     message->position = position;
     dbos_queue_push(&d->inbox, &message->node);
+}
+
+void dbos_dispatcher_forget_give(struct dbos_dispatcher *d, struct dbos_task_message *message) {
+    give_message(d, message);
 }
 
 void dbos_dispatcher_durable(struct dbos_dispatcher *d, uint64_t position) {
@@ -277,18 +334,8 @@ void dbos_dispatcher_durable(struct dbos_dispatcher *d, uint64_t position) {
     }
 }
 
-static void give_message(struct dbos_dispatcher *d, struct message *message) {
-    for (uint32_t i = 0; i < message->task_count; i++) {
-        give_task_parts(d->alloc, &message->tasks[i]);
-    }
-    for (uint32_t i = 0; i < message->piece_count; i++) {
-        dbos_object_unref(message->pieces[i].payload);
-    }
-    dbos_give(d->alloc, message);
-}
-
-static void hold(struct dbos_dispatcher *d, struct message *message) {
-    struct message **place = &d->held;
+static void hold(struct dbos_dispatcher *d, struct dbos_task_message *message) {
+    struct dbos_task_message **place = &d->held;
     while (*place != NULL && (*place)->position <= message->position) {
         place = &(*place)->next;
     }
@@ -296,25 +343,31 @@ static void hold(struct dbos_dispatcher *d, struct message *message) {
     *place = message;
 }
 
-static void accept_committed(struct dbos_dispatcher *d, struct message *message) {
-    for (uint32_t i = 0; i < message->task_count; i++) {
-        accept_task(d, &message->tasks[i]);
+/* False: there is no memory for the rest of it, which stays. */
+static bool accept_committed(struct dbos_dispatcher *d, struct dbos_task_message *message) {
+    for (; message->tasks_taken < message->task_count; message->tasks_taken++) {
+        if (!accept_task(d, &message->tasks[message->tasks_taken])) {
+            return false;
+        }
     }
-    for (uint32_t i = 0; i < message->piece_count; i++) {
-        accept_piece(d, &message->pieces[i]);
+    for (; message->pieces_taken < message->piece_count; message->pieces_taken++) {
+        if (!accept_piece(d, &message->pieces[message->pieces_taken])) {
+            return false;
+        }
     }
-    dbos_give(d->alloc, message);
+    return true;
 }
 
 /* Nothing leaves the node before what it depends on is durable (decision 3). What is waited for is
- * announced before the watermark is looked at, so that no move of it is missed. */
+ * announced before the watermark is looked at, so that no move of it is missed. What finds no
+ * memory is tried again in the next turn. */
 static void release_durable(struct dbos_dispatcher *d) {
     atomic_store(&d->held_position, d->held == NULL ? UINT64_MAX : d->held->position);
     uint64_t durable = dbos_log_durable(d->engine->log);
-    while (d->held != NULL && d->held->position <= durable) {
-        struct message *message = d->held;
+    while (d->held != NULL && d->held->position <= durable && accept_committed(d, d->held)) {
+        struct dbos_task_message *message = d->held;
         d->held = message->next;
-        accept_committed(d, message);
+        give_message(d, message);
         atomic_store(&d->held_position, d->held == NULL ? UINT64_MAX : d->held->position);
         durable = dbos_log_durable(d->engine->log);
     }
@@ -328,18 +381,14 @@ static void give_outcome(struct dbos_dispatcher *d, struct dbos_task_outcome *ou
     dbos_give(d->alloc, outcome->pieces);
     dbos_buf_fini(&outcome->request.reply);
     dbos_arena_fini(&outcome->request.arena);
+    dbos_give(d->alloc, outcome->message);
     dbos_give(d->alloc, outcome);
 }
 
 /* In the thread that ran the transaction. */
 static void outcome_done(struct dbos_request *request) {
     struct dbos_task_outcome *outcome = request->owner;
-    struct dbos_dispatcher *d = outcome->dispatcher;
-    struct message *message = dbos_take_zero(d->alloc, sizeof *message);
-    DBOS_CHECK(message != NULL);
-    message->kind = MESSAGE_FINISHED;
-    message->outcome = outcome;
-    dbos_queue_push(&d->inbox, &message->node);
+    dbos_queue_push(&outcome->dispatcher->inbox, &outcome->message->node);
 }
 
 static void submit_outcome(struct dbos_dispatcher *d, struct dbos_task_outcome *outcome) {
@@ -351,9 +400,15 @@ static void submit_outcome(struct dbos_dispatcher *d, struct dbos_task_outcome *
 
 static struct dbos_task_outcome *make_outcome(struct dbos_dispatcher *d, struct task *task) {
     struct dbos_task_outcome *outcome = dbos_take_zero(d->alloc, sizeof *outcome);
-    if (outcome == NULL) {
+    struct dbos_task_message *message = dbos_take_zero(d->alloc, sizeof *message);
+    if (outcome == NULL || message == NULL) {
+        dbos_give(d->alloc, outcome);
+        dbos_give(d->alloc, message);
         return NULL;
     }
+    message->kind = MESSAGE_FINISHED;
+    message->outcome = outcome;
+    outcome->message = message;
     outcome->dispatcher = d;
     outcome->task_id = task->id;
     outcome->result.task_id = task->id;
@@ -391,14 +446,16 @@ static void finish(struct dbos_dispatcher *d, struct task *task,
     submit_outcome(d, outcome);
 }
 
-static void fail_task(struct dbos_dispatcher *d, struct task *task, const char *error) {
+/* False: there is no memory, and nothing has changed. */
+static bool fail_task(struct dbos_dispatcher *d, struct task *task, const char *error) {
     struct dbos_task_outcome *outcome = make_outcome(d, task);
     if (outcome == NULL) {
-        return; /* tried again at the next tick */
+        return false;
     }
     outcome->failed = true;
     (void)snprintf(outcome->error, sizeof outcome->error, "%s", error);
     finish(d, task, outcome);
+    return true;
 }
 
 static void retry_task(struct dbos_dispatcher *d, struct task *task, uint64_t now_ns) {
@@ -446,9 +503,7 @@ static bool try_again(struct dbos_dispatcher *d, struct dbos_task_outcome *outco
     return false;
 }
 
-static void accept_finished(struct dbos_dispatcher *d, struct message *message) {
-    struct dbos_task_outcome *outcome = message->outcome;
-    dbos_give(d->alloc, message);
+static void accept_finished(struct dbos_dispatcher *d, struct dbos_task_outcome *outcome) {
     if (outcome->request.outcome != DBOS_OK && (starve(d, outcome) || try_again(d, outcome))) {
         return;
     }
@@ -462,14 +517,15 @@ static void accept_finished(struct dbos_dispatcher *d, struct message *message) 
 
 static void read_inbox(struct dbos_dispatcher *d) {
     for (;;) {
-        struct message *message = (struct message *)(void *)dbos_queue_pop(&d->inbox);
+        struct dbos_task_message *message =
+            (struct dbos_task_message *)(void *)dbos_queue_pop(&d->inbox);
         if (message == NULL) {
             return;
         }
         if (message->kind == MESSAGE_COMMITTED) {
             hold(d, message);
         } else {
-            accept_finished(d, message);
+            accept_finished(d, message->outcome);
         }
     }
 }
@@ -540,7 +596,7 @@ static void check_task(struct dbos_dispatcher *d, struct task *task, uint64_t no
     /* What found no memory for its end waits until it is tried again; nothing else is late. */
     bool may_end = task->starved == 0 || now_ns >= task->retry_ns;
     if (left_us(d, task) == 0 && may_end) {
-        fail_task(d, task, "the task missed its deadline");
+        (void)fail_task(d, task, "the task missed its deadline"); /* else at the next walk */
         return;
     }
     bool lost = d->link == NULL || task->epoch != dbos_worker_link_epoch(d->link) ||
@@ -683,7 +739,9 @@ static void accept_error(struct dbos_dispatcher *d, struct task *task,
     char error[DBOS_TASK_ERROR_BYTES];
     int size = text.size_bytes < sizeof error - 1 ? (int)text.size_bytes : (int)sizeof error - 1;
     (void)snprintf(error, sizeof error, "%.*s", size, (const char *)text.data);
-    fail_task(d, task, error);
+    if (!fail_task(d, task, error)) {
+        retry_task(d, task, now_ns);
+    }
 }
 
 static void accept_frame(struct dbos_dispatcher *d, const struct dbos_frame *frame, void *payload,
@@ -775,9 +833,21 @@ static void *dispatcher_main(void *arg) {
     return NULL;
 }
 
-static void scanned_task(void *arg, struct dbos_outbox_task *task) { accept_task(arg, task); }
+static void scanned_task(void *arg, struct dbos_outbox_task *task) {
+    struct dbos_dispatcher *d = arg;
+    if (!accept_task(d, task)) {
+        give_task_parts(d->alloc, task);
+        d->is_starved = true;
+    }
+}
 
-static void scanned_piece(void *arg, struct dbos_outbox_piece *piece) { accept_piece(arg, piece); }
+static void scanned_piece(void *arg, struct dbos_outbox_piece *piece) {
+    struct dbos_dispatcher *d = arg;
+    if (!accept_piece(d, piece)) {
+        dbos_object_unref(piece->payload);
+        d->is_starved = true;
+    }
+}
 
 /* Who numbers our tasks: the database, over restarts, so that a worker that runs elsewhere does
  * nothing twice. Where a power cut may take numbers back (async), a number is another task after
@@ -829,6 +899,9 @@ enum dbos_err dbos_dispatcher_start(struct dbos_engine *engine, struct dbos_disp
     if (err == DBOS_OK) {
         err = dbos_outbox_scan(engine->store, d->alloc, scanned_task, scanned_piece, d, info);
     }
+    if (err == DBOS_OK && d->is_starved) {
+        err = dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for the open tasks");
+    }
     if (err == DBOS_OK && pthread_create(&d->thread, NULL, dispatcher_main, d) != 0) {
         err = dbos_fail(info, DBOS_ERR_NOMEM, "cannot start the dispatcher thread");
     }
@@ -861,14 +934,15 @@ void dbos_dispatcher_close(struct dbos_dispatcher *d) {
     DBOS_CHECK(!d->running);
     for (struct dbos_queue_node *node = dbos_queue_pop(&d->inbox); node != NULL;
          node = dbos_queue_pop(&d->inbox)) {
-        struct message *message = (struct message *)(void *)node;
+        struct dbos_task_message *message = (struct dbos_task_message *)(void *)node;
         if (message->outcome != NULL) {
             give_outcome(d, message->outcome);
+        } else {
+            give_message(d, message);
         }
-        give_message(d, message);
     }
     while (d->held != NULL) {
-        struct message *message = d->held;
+        struct dbos_task_message *message = d->held;
         d->held = message->next;
         give_message(d, message);
     }

@@ -405,12 +405,48 @@ static void give_up(struct execution *x, size_t reply_start) {
     dbos_reply_cut(x->engine, &x->request->reply, reply_start);
 }
 
+/* What it submits takes its memory before the commit: what is committed leaves, whatever happens.
+ */
+static enum dbos_err prepare_tasks(struct execution *x, struct dbos_task_message **out,
+                                   struct dbos_errinfo *info) {
+    struct dbos_outbox_batch tasks;
+    *out = NULL;
+    enum dbos_err err = dbos_outbox_take(x->txn, &tasks, info);
+    if (err != DBOS_OK || (tasks.task_count == 0 && tasks.piece_count == 0)) {
+        return err;
+    }
+    return dbos_dispatcher_prepare(x->engine->dispatcher, &tasks, out, info);
+}
+
+static enum dbos_err commit(struct execution *x, struct dbos_errinfo *info) {
+    struct dbos_dispatcher *dispatcher = x->engine->dispatcher;
+    struct dbos_task_message *tasks = NULL;
+    uint64_t position = 0;
+    uint64_t seen = dbos_txn_seen_position(x->txn);
+    x->did_write = x->did_write || dbos_txn_has_writes(x->txn);
+    enum dbos_err err = prepare_tasks(x, &tasks, info);
+    if (err == DBOS_OK) {
+        err = dbos_txn_commit(x->txn, &position, info);
+    }
+    if (err != DBOS_OK) {
+        if (tasks != NULL) {
+            dbos_dispatcher_forget_give(dispatcher, tasks);
+        }
+        return err;
+    }
+    finish_ddl(x, true);
+    if (tasks != NULL) {
+        dbos_dispatcher_committed_give(dispatcher, tasks, position);
+    }
+    set_gate(x, position, seen);
+    return DBOS_OK;
+}
+
 static bool run_transaction(struct execution *x) {
     struct dbos_txn *txn = x->txn;
     struct dbos_request *request = x->request;
     struct dbos_txn_call call;
     size_t reply_start = request->reply.size_bytes;
-    uint64_t position = 0;
     init_run(x);
     uint64_t start_ns = wait_for_log(x);
     describe_call(x, &call);
@@ -426,21 +462,11 @@ static bool run_transaction(struct execution *x) {
         return false;
     }
     if (err == DBOS_OK) {
-        uint64_t seen = dbos_txn_seen_position(txn);
-        x->did_write = x->did_write || dbos_txn_has_writes(txn);
-        struct dbos_outbox_batch tasks;
-        err = dbos_txn_commit(txn, &position, &request->error);
-        if (err == DBOS_OK) {
-            finish_ddl(x, true);
-            dbos_outbox_take(txn, &tasks);
-            if (tasks.task_count != 0 || tasks.piece_count != 0) {
-                dbos_dispatcher_committed(x->engine->dispatcher, &tasks, position);
-            }
-            set_gate(x, position, seen);
-            return true;
-        }
+        err = commit(x, &request->error);
     }
-    fail_request(x, err, reply_start);
+    if (err != DBOS_OK) {
+        fail_request(x, err, reply_start);
+    }
     return true;
 }
 

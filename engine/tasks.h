@@ -10,7 +10,7 @@
  * every open task is sent again. A result takes effect once, because finishing looks at the task's
  * row in its own transaction.
  *
- * Thread: one thread of its own; committed and durable by any thread.
+ * Thread: one thread of its own; prepare, committed, forget and durable by any thread.
  * Memory: from the engine's allocator; payloads are references to the rows' objects. */
 #ifndef DBOS_ENGINE_TASKS_H
 #define DBOS_ENGINE_TASKS_H
@@ -19,6 +19,7 @@
 
 struct dbos_engine;
 struct dbos_dispatcher;
+struct dbos_task_message; /* to the dispatcher's thread */
 
 enum { DBOS_TASK_ERROR_BYTES = 256 };
 
@@ -26,6 +27,7 @@ enum { DBOS_TASK_ERROR_BYTES = 256 };
 struct dbos_task_outcome {
     struct dbos_request request; /* first; request.owner = this */
     struct dbos_dispatcher *dispatcher;
+    struct dbos_task_message *message; /* that it has ended; ours: the end needs no memory */
     uint64_t task_id;
     struct dbos_task_result result; /* pieces borrow from `bytes` */
     struct dbos_task_result_piece *pieces;
@@ -44,10 +46,18 @@ enum dbos_err dbos_dispatcher_start(struct dbos_engine *engine, struct dbos_disp
 void dbos_dispatcher_stop(struct dbos_dispatcher *dispatcher);
 /* Frees it, with what was committed since. Must be stopped; NULL is allowed. */
 void dbos_dispatcher_close(struct dbos_dispatcher *dispatcher);
-/* What a transaction with this position has submitted; takes over the batch's references. Sent on
- * when the position is durable. */
-void dbos_dispatcher_committed(struct dbos_dispatcher *dispatcher,
-                               const struct dbos_outbox_batch *batch, uint64_t position);
+/* What a transaction submits that is about to commit; takes over the batch's references, whatever
+ * comes of it. Errors: NOMEM. */
+enum dbos_err dbos_dispatcher_prepare(struct dbos_dispatcher *dispatcher,
+                                      const struct dbos_outbox_batch *batch,
+                                      struct dbos_task_message **out,
+                                      struct dbos_errinfo *info) DBOS_MUST_USE;
+/* It has committed, with this position: sent on when that is durable. */
+void dbos_dispatcher_committed_give(struct dbos_dispatcher *dispatcher,
+                                    struct dbos_task_message *message, uint64_t position);
+/* It has not. */
+void dbos_dispatcher_forget_give(struct dbos_dispatcher *dispatcher,
+                                 struct dbos_task_message *message);
 /* The watermark has moved to `position`. Wakes the dispatcher if it waits for that; must not block.
  */
 void dbos_dispatcher_durable(struct dbos_dispatcher *dispatcher, uint64_t position);

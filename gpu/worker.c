@@ -119,12 +119,13 @@ static void flush(struct dbos_worker *w, struct conn *conn) {
     }
 }
 
-/* Queue a reply (one more reference) and send what the socket takes. */
+/* Queue a reply (one more reference) and send what the socket takes. NULL: there was no memory for
+ * it. */
 static void send_reply(struct dbos_worker *w, struct conn *conn, struct dbos_reply *reply) {
-    if (conn == NULL || reply == NULL || conn->dead || conn->shut) {
+    if (conn == NULL || conn->dead || conn->shut) {
         return;
     }
-    struct out *out = dbos_take_zero(w->alloc, sizeof *out);
+    struct out *out = reply == NULL ? NULL : dbos_take_zero(w->alloc, sizeof *out);
     if (out == NULL || conn->out_bytes + reply->bytes.size_bytes > OUT_BYTES_MAX) {
         /* It cannot learn its results here: it will connect again and send its tasks again. */
         dbos_give(w->alloc, out);
@@ -303,8 +304,8 @@ static void end_job(struct dbos_worker *w, struct dbos_job *job) {
     *link = job->next_alive;
     w->alive_count--;
     w->alive_bytes -= job->held_bytes;
+    send_reply(w, conn_by_id(w, job->via), job->reply);
     if (job->reply != NULL) {
-        send_reply(w, conn_by_id(w, job->via), job->reply);
         keep_finished_give(w, job->reply);
     }
     dbos_give(w->alloc, job);

@@ -361,9 +361,17 @@ struct dbos_object *dbos_outbox_object(struct dbos_store *store, const struct db
     return object;
 }
 
-/* The chunks of an infer task's model, referenced; none of them where memory is short: the worker
- * then asks for the model until the deadline. */
-void dbos_outbox_reference_chunks(struct dbos_store *store, struct dbos_outbox_task *task) {
+static void give_chunks(struct dbos_outbox_task *task, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        dbos_object_unref(task->chunks[i]);
+    }
+    task->chunk_count = 0;
+}
+
+/* The chunks of an infer task's model. Where one is gone the worker asks for the model until the
+ * deadline. */
+enum dbos_err dbos_outbox_reference_chunks(struct dbos_store *store,
+                                           struct dbos_outbox_task *task) {
     struct dbos_model_ref model = {
         .model_id = task->model_id, .version = task->model_version, .chunks = task->chunk_count};
     for (uint32_t i = 0; i < task->chunk_count; i++) {
@@ -374,46 +382,65 @@ void dbos_outbox_reference_chunks(struct dbos_store *store, struct dbos_outbox_t
         }
         task->chunks[i] = bytes.is_null ? NULL : dbos_outbox_object(store, &bytes);
         if (task->chunks[i] == NULL) {
+            give_chunks(task, i);
+            if (!bytes.is_null) {
+                return DBOS_ERR_NOMEM;
+            }
             dbos_log(DBOS_LOG_ERROR, "task %llu: model %d version %d could not be referenced",
                      (unsigned long long)task->task_id, task->model_id, task->model_version);
-            while (i > 0) {
-                dbos_object_unref(task->chunks[--i]);
-            }
-            task->chunk_count = 0;
         }
     }
+    return DBOS_OK;
 }
 
 static bool reference_payload(struct dbos_store *store, struct dbos_table *table,
                               const struct dbos_row *row, struct dbos_outbox_piece *piece) {
     struct dbos_datum payload = dbos_outbox_column(table, row, PIECE_PAYLOAD);
     piece->payload = dbos_outbox_object(store, &payload);
-    if (piece->payload == NULL) {
-        dbos_log(DBOS_LOG_ERROR, "task %llu: out of memory for piece %u",
-                 (unsigned long long)piece->task_id, piece->piece);
-    }
     return piece->payload != NULL;
 }
 
-void dbos_outbox_take(struct dbos_txn *txn, struct dbos_outbox_batch *out) {
-    struct outbox_events *events = *dbos_txn_attachment(txn);
-    memset(out, 0, sizeof *out);
-    if (events == NULL) {
-        return;
-    }
-    struct dbos_store *store = dbos_txn_store(txn);
+/* What is counted in `out` is referenced. */
+static enum dbos_err reference_events(struct dbos_store *store, const struct outbox_events *events,
+                                      struct dbos_outbox_batch *out) {
     struct dbos_table *table = dbos_store_table(store, DBOS_TABLE_TASK_PIECE, 0);
-    for (uint32_t i = 0; i < events->task_count; i++) {
-        dbos_outbox_reference_chunks(store, &events->tasks[i]);
-    }
-    for (uint32_t i = 0; i < events->piece_count; i++) {
-        struct dbos_outbox_piece piece = events->pieces[i];
-        if (reference_payload(store, table, events->piece_rows[i], &piece)) {
-            events->pieces[out->piece_count++] = piece;
+    for (; out->task_count < events->task_count; out->task_count++) {
+        if (dbos_outbox_reference_chunks(store, &events->tasks[out->task_count]) != DBOS_OK) {
+            return DBOS_ERR_NOMEM;
         }
     }
-    out->task_count = events->task_count;
+    for (; out->piece_count < events->piece_count; out->piece_count++) {
+        if (!reference_payload(store, table, events->piece_rows[out->piece_count],
+                               &events->pieces[out->piece_count])) {
+            return DBOS_ERR_NOMEM;
+        }
+    }
+    return DBOS_OK;
+}
+
+enum dbos_err dbos_outbox_take(struct dbos_txn *txn, struct dbos_outbox_batch *out,
+                               struct dbos_errinfo *info) {
+    const struct outbox_events *events = *dbos_txn_attachment(txn);
+    memset(out, 0, sizeof *out);
+    if (events == NULL) {
+        return DBOS_OK;
+    }
+    *dbos_txn_attachment(txn) = NULL;
     out->tasks = events->tasks;
     out->pieces = events->pieces;
-    *dbos_txn_attachment(txn) = NULL;
+    if (reference_events(dbos_txn_store(txn), events, out) != DBOS_OK) {
+        dbos_outbox_drop(out);
+        memset(out, 0, sizeof *out);
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a task that was submitted");
+    }
+    return DBOS_OK;
+}
+
+void dbos_outbox_drop(const struct dbos_outbox_batch *batch) {
+    for (uint32_t i = 0; i < batch->task_count; i++) {
+        give_chunks(&batch->tasks[i], batch->tasks[i].chunk_count);
+    }
+    for (uint32_t i = 0; i < batch->piece_count; i++) {
+        dbos_object_unref(batch->pieces[i].payload);
+    }
 }

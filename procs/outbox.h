@@ -32,8 +32,8 @@ enum dbos_err dbos_outbox_add(const struct dbos_run *run, int64_t task_id, uint3
                               struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* What the dispatcher needs of a task and its pieces; objects are referenced (unref each). It is
- * filled by the transaction that opened or added, and handed to the engine when it has committed,
- * and by a scan of the tables after a restart. */
+ * filled by the transaction that opened or added, and handed to the engine when it is about to
+ * commit, and by a scan of the tables after a restart. */
 struct dbos_outbox_piece {
     uint64_t task_id;
     uint32_t piece;
@@ -51,16 +51,20 @@ struct dbos_outbox_task {
     uint32_t chunk_count;  /* infer: the model's chunks, referenced */
     struct dbos_object **chunks;
 };
-/* Committed work of one transaction, in order; made in the transaction's arena. */
+/* Work of one transaction, in order; made in the transaction's arena. */
 struct dbos_outbox_batch {
     uint32_t task_count;
     uint32_t piece_count;
     struct dbos_outbox_task *tasks;
     struct dbos_outbox_piece *pieces;
 };
-/* Events of the transaction since begin, to be looked at after commit and before the next begin.
- * The caller takes over the references. Empty for almost all transactions: costs one comparison. */
-void dbos_outbox_take(struct dbos_txn *txn, struct dbos_outbox_batch *out);
+/* Events of the transaction since begin, to be looked at before it commits: what is committed needs
+ * no memory any more to leave. The caller takes over the references. Empty for almost all
+ * transactions: costs one comparison. Errors: NOMEM, and the transaction can only be aborted. */
+enum dbos_err dbos_outbox_take(struct dbos_txn *txn, struct dbos_outbox_batch *out,
+                               struct dbos_errinfo *info) DBOS_MUST_USE;
+/* Give its references back. */
+void dbos_outbox_drop(const struct dbos_outbox_batch *batch);
 /* After recovery: every open task and every piece of an open task. `each_*` take over references.
  */
 enum dbos_err dbos_outbox_scan(struct dbos_store *store, struct dbos_alloc *alloc,

@@ -272,7 +272,10 @@ static enum dbos_err scan_task(const struct scan *scan, struct dbos_table *table
         if (task.chunks == NULL) {
             return DBOS_ERR_NOMEM;
         }
-        dbos_outbox_reference_chunks(scan->store, &task);
+        if (dbos_outbox_reference_chunks(scan->store, &task) != DBOS_OK) {
+            dbos_give(scan->alloc, task.chunks);
+            return DBOS_ERR_NOMEM;
+        }
     }
     scan->each_task(scan->arg, &task);
     return DBOS_OK;

@@ -33,8 +33,10 @@ int64_t dbos_outbox_route(struct dbos_store *store, int64_t task_id, uint32_t pa
 struct dbos_row *dbos_outbox_find(struct dbos_store *store, int64_t task_id,
                                   struct dbos_table **out_table);
 struct dbos_object *dbos_outbox_object(struct dbos_store *store, const struct dbos_datum *datum);
-/* `task->chunks` has room for chunk_count. */
-void dbos_outbox_reference_chunks(struct dbos_store *store, struct dbos_outbox_task *task);
+/* `task->chunks` has room for chunk_count; one that is not there leaves it with none. Errors:
+ * NOMEM, and it has none. */
+enum dbos_err dbos_outbox_reference_chunks(struct dbos_store *store,
+                                           struct dbos_outbox_task *task) DBOS_MUST_USE;
 
 static inline struct dbos_datum dbos_outbox_column(struct dbos_table *table,
                                                    const struct dbos_row *row, uint32_t column) {

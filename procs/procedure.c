@@ -335,15 +335,13 @@ void dbos_procs_committed(struct dbos_procs *procs) {
     }
 }
 
-/* The catalogue is again what the plans were made for, but it has a new version. */
-static void renew(struct dbos_procedure_handle *handle, struct dbos_catalog *catalog) {
-    struct dbos_plan_set *set = NULL;
-    struct dbos_errinfo why = {0};
-    if (dbos_handle_plan(handle, catalog, &set, &why) != DBOS_OK && is_current(handle, catalog)) {
-        dbos_log(DBOS_LOG_ERROR, "procedure \"%s\" cannot be called any more: %s",
-                 handle->info->name, why.message);
+/* The catalogue is again what the plans were made for, but it has a new version. This must not need
+ * memory: what could be called before a transaction that fails can be called after it. */
+static void follow(struct dbos_plan_set *set, struct dbos_catalog *catalog) {
+    for (uint32_t i = 0; i < set->count; i++) {
+        dbos_plan_follow(set->plans[i], catalog);
     }
-    use_plans(handle, set);
+    set->catalog_version = catalog->version;
 }
 
 void dbos_procs_aborted(struct dbos_procs *procs) {
@@ -357,7 +355,7 @@ void dbos_procs_aborted(struct dbos_procs *procs) {
             handle->dead = true;
         } else if (!handle->dead && catalog != NULL && handle->plans != NULL &&
                    handle->plans->catalog_version != catalog->version) {
-            renew(handle, catalog);
+            follow(handle->plans, catalog);
         }
     }
 }

@@ -52,8 +52,8 @@ enum dbos_err dbos_procs_drop(struct dbos_procs *procs, const struct dbos_run *r
                               const char *name, bool if_exists,
                               struct dbos_errinfo *info) DBOS_MUST_USE;
 /* End of a barrier transaction, after its commit or abort: what was loaded in it is kept, or
- * forgotten. (A catalogue that DDL had changed has a new version after the abort, too: plans are
- * made again.) */
+ * forgotten. (A catalogue that DDL had changed has a new version after the abort, too: plans then
+ * count for that one.) */
 void dbos_procs_committed(struct dbos_procs *procs);
 void dbos_procs_aborted(struct dbos_procs *procs);
 /* Plan all statements again for the transaction's catalogue (after DDL, before its commit).

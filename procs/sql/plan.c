@@ -150,6 +150,14 @@ void dbos_plan_unref(struct dbos_plan *plan) {
 
 enum dbos_statement_kind dbos_plan_kind(const struct dbos_plan *plan) { return plan->kind; }
 uint64_t dbos_plan_catalog_version(const struct dbos_plan *plan) { return plan->catalog->version; }
+
+void dbos_plan_follow(struct dbos_plan *plan, struct dbos_catalog *catalog) {
+    struct dbos_catalog *old = plan->catalog;
+    DBOS_CHECK(catalog->table_count == old->table_count &&
+               catalog->procedure_count == old->procedure_count);
+    plan->catalog = dbos_catalog_ref(catalog);
+    dbos_catalog_unref(old);
+}
 uint64_t dbos_plan_statement_id(const struct dbos_plan *plan) { return plan->statement_id; }
 void dbos_plan_set_owner(struct dbos_plan *plan, const struct dbos_procedure_info *procedure,
                          uint32_t ordinal) {

@@ -116,6 +116,9 @@ struct dbos_plan *dbos_plan_ref(struct dbos_plan *plan);
 void dbos_plan_unref(struct dbos_plan *plan);
 enum dbos_statement_kind dbos_plan_kind(const struct dbos_plan *plan);
 uint64_t dbos_plan_catalog_version(const struct dbos_plan *plan);
+/* It counts for this catalogue, too, which has the same definitions under another version. Nobody
+ * else looks at the plan meanwhile. */
+void dbos_plan_follow(struct dbos_plan *plan, struct dbos_catalog *catalog);
 uint64_t dbos_plan_statement_id(const struct dbos_plan *plan); /* hash of the text */
 const char *dbos_plan_text(const struct dbos_plan *plan);
 uint32_t dbos_plan_parameters(const struct dbos_plan *plan, const enum dbos_type **out_types);

@@ -21,6 +21,7 @@ enum env_fault_action {
     ENV_FAULT_FAIL_ONCE,    /* the n-th operation fails, later ones succeed */
     ENV_FAULT_FAIL_FOREVER, /* the n-th and all later ones fail */
     ENV_FAULT_CUT,          /* power cut instead of the n-th operation */
+    ENV_FAULT_KILL,         /* the process ends there, in the midst of a write; the disk goes on */
 };
 
 struct env_fault_sector;
@@ -35,6 +36,7 @@ struct env_fault {
     struct dbos_env_ops ops;
     pthread_mutex_t lock;
     enum env_fault_action action;
+    enum dbos_err error; /* what fails fails with; 0 = IO */
     int64_t countdown;   /* operations until it happens */
     uint64_t operations; /* counted so far */
     uint64_t syncs;

@@ -82,11 +82,12 @@ struct dbos_run node_begin(struct node *node, uint32_t partition) {
 enum dbos_err node_end(struct node *node, const struct dbos_run *run, enum dbos_err err) {
     uint64_t position = 0;
     if (err == DBOS_OK) {
-        err = dbos_txn_commit(run->txn, &position, &node->info);
+        err = dbos_outbox_take(run->txn, &node->batch, &node->info);
     }
     if (err == DBOS_OK) {
-        dbos_outbox_take(run->txn, &node->batch);
-    } else {
+        err = dbos_txn_commit(run->txn, &position, &node->info);
+    }
+    if (err != DBOS_OK) {
         (void)dbos_txn_abort(run->txn, err);
     }
     if (run->txn == node->barrier) {
@@ -100,14 +101,7 @@ enum dbos_err node_end(struct node *node, const struct dbos_run *run, enum dbos_
 }
 
 void node_drop_batch(struct node *node) {
-    for (uint32_t i = 0; i < node->batch.task_count; i++) {
-        for (uint32_t c = 0; c < node->batch.tasks[i].chunk_count; c++) {
-            dbos_object_unref(node->batch.tasks[i].chunks[c]);
-        }
-    }
-    for (uint32_t i = 0; i < node->batch.piece_count; i++) {
-        dbos_object_unref(node->batch.pieces[i].payload);
-    }
+    dbos_outbox_drop(&node->batch);
     memset(&node->batch, 0, sizeof node->batch);
 }
 
