@@ -105,10 +105,33 @@ static void note_lowest(void *arg, const char *name) {
     }
 }
 
+/* The first segment that the log has. */
+static enum dbos_err find_lowest(const struct check *check, uint32_t *out,
+                                 struct dbos_errinfo *info) {
+    char path[PATH_BYTES];
+    *out = UINT32_MAX;
+    (void)snprintf(path, sizeof path, "%s/log", check->data_dir);
+    return check->env->ops->dir_list(check->env, path, note_lowest, out, info);
+}
+
+/* Files of the log go only when the archive has what is in them, so a hole between the two was made
+ * by something else. A log without any segment is not judged here. */
+static enum dbos_err check_reach(const struct check *check, struct dbos_errinfo *info) {
+    uint32_t lowest = 0;
+    enum dbos_err err = find_lowest(check, &lowest, info);
+    if (err != DBOS_OK || lowest == UINT32_MAX || lowest <= check->next_segment) {
+        return err;
+    }
+    (void)dbos_fail(info, DBOS_ERR_CORRUPT,
+                    "the archive ends at position %" PRIu64 ", and the log begins with segment %u",
+                    check->found->last_position, lowest);
+    dbos_err_detail(info, "Records of segment %u are in neither of them.", check->next_segment);
+    return DBOS_ERR_CORRUPT;
+}
+
 /* What is behind the last whole line: was it being written, and can it be made again? */
 static enum dbos_err check_rest(struct check *check, const char *rest, size_t size_bytes,
                                 struct dbos_errinfo *info) {
-    char path[PATH_BYTES];
     uint32_t lowest = UINT32_MAX;
     const char *newline = size_bytes == 0 ? NULL : memchr(rest, '\n', size_bytes);
     bool has_more = newline != NULL && newline + 1 != rest + size_bytes;
@@ -117,8 +140,7 @@ static enum dbos_err check_rest(struct check *check, const char *rest, size_t si
         return DBOS_OK;
     }
     if (!has_more) {
-        (void)snprintf(path, sizeof path, "%s/log", check->data_dir);
-        enum dbos_err err = check->env->ops->dir_list(check->env, path, note_lowest, &lowest, info);
+        enum dbos_err err = find_lowest(check, &lowest, info);
         if (err != DBOS_OK) {
             return err;
         }
@@ -177,7 +199,7 @@ enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
     *out = (struct dbos_archive_findings){0};
     enum dbos_err err = find(&check, path, &is_there, info);
     if (err != DBOS_OK || !is_there) {
-        return err;
+        return err == DBOS_OK ? check_reach(&check, info) : err;
     }
     err = read_file(alloc, env, path, &text, &size_bytes, info);
     size_t at = 0;
@@ -189,6 +211,9 @@ enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
     }
     if (err == DBOS_OK) {
         err = check_rest(&check, (const char *)text + at, size_bytes - at, info);
+    }
+    if (err == DBOS_OK) {
+        err = check_reach(&check, info);
     }
     dbos_give(alloc, text);
     return err;

@@ -28,8 +28,8 @@ enum dbos_err dbos_archive_check_file(struct dbos_alloc *alloc, struct dbos_env 
                                       struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* The whole of it, or, without `reads_files`, its manifest alone. A directory without an archive is
- * in order. Errors: CORRUPT (which file or line, and the positions that are lost with it),
- * FORMAT_VERSION, IO, NOMEM. */
+ * in order while its log has everything. Errors: CORRUPT (which file or line, and the positions
+ * that are lost with it; or a hole between the archive and the log), FORMAT_VERSION, IO, NOMEM. */
 enum dbos_err dbos_archive_check(struct dbos_alloc *alloc, struct dbos_env *env,
                                  const char *data_dir, bool reads_files,
                                  struct dbos_archive_findings *out,

@@ -34,7 +34,7 @@ static int verify_archive(struct dbos_alloc *alloc, const char *data_dir) {
     enum dbos_err err = dbos_archive_check(alloc, dbos_env_posix(), data_dir, true, &found, &info);
     if (err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION) {
         (void)printf("%s: %s%s%s\n", err == DBOS_ERR_CORRUPT ? "CORRUPT" : "UNKNOWN FORMAT",
-                     info.message, info.detail[0] == '\0' ? "" : " ", info.detail);
+                     info.message, info.detail[0] == '\0' ? "" : ". ", info.detail);
         return 1;
     }
     if (err != DBOS_OK) {
@@ -58,7 +58,7 @@ int dbosctl_verify(struct dbos_alloc *alloc, const char *data_dir) {
         say_torn(&found);
     } else if (err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION) {
         (void)printf("%s: %s%s%s\n", err == DBOS_ERR_CORRUPT ? "CORRUPT" : "UNKNOWN FORMAT",
-                     info.message, info.detail[0] == '\0' ? "" : " ", info.detail);
+                     info.message, info.detail[0] == '\0' ? "" : ". ", info.detail);
     } else {
         (void)fprintf(stderr, "dbosctl: %s\n", info.message);
         return 1;

@@ -289,7 +289,8 @@ int main(int argc, char **argv) {
     tune_heaps();
     dbos_alloc_init(&alloc, "node", 0);
     if (run(&alloc, &arguments, &signals, &info) != DBOS_OK) {
-        dbos_log(DBOS_LOG_ERROR, "%s%s%s", info.message, info.hint[0] == 0 ? "" : " ", info.hint);
+        dbos_log(DBOS_LOG_ERROR, "%s%s%s%s%s", info.message, info.detail[0] == 0 ? "" : ". ",
+                 info.detail, info.hint[0] == 0 ? "" : " ", info.hint);
         return EXIT_FAILED;
     }
     dbos_alloc_fini(&alloc);

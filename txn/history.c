@@ -80,7 +80,7 @@ static enum dbos_err find_first(const struct dbos_history *history, uint32_t *ou
     *out_position = 1;
     enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, out_number, &highest, info);
     if (err == DBOS_OK && *out_number != 0 &&
-        !dbos_log_segment_begins_at(log, *out_number, out_position, &exists)) {
+        !dbos_log_segment_begins_at(log, *out_number, out_position, &exists, NULL)) {
         /* One that is not in use yet, or damaged: reading it will say which. */
         *out_number = *out_number == highest ? 0 : *out_number;
     }

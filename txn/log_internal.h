@@ -131,9 +131,10 @@ enum dbos_err dbos_log_segment_range(struct dbos_env *env, const char *data_dir,
                                      uint32_t *out_high, struct dbos_errinfo *info) DBOS_MUST_USE;
 
 /* log_truncate.c: the first position of a segment. False: there is no such file (*out_exists), or
- * it has no whole header. Any thread. */
+ * it has no whole header: `info` (NULL allowed) says what is wrong with that of one in use. Any
+ * thread. */
 bool dbos_log_segment_begins_at(struct dbos_log *log, uint32_t number, uint64_t *out_position,
-                                bool *out_exists);
+                                bool *out_exists, struct dbos_errinfo *info);
 
 /* log_entry.c: every entry has come back. */
 void dbos_log_pools_fini(struct dbos_log *log);

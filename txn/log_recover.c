@@ -109,17 +109,27 @@ static enum dbos_err find_start(struct dbos_log *log, uint64_t position, uint32_
     uint32_t number = 0;
     uint64_t begins_at = 0;
     bool exists = true;
+    bool is_too_new = false;
     *out = 1;
     enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &number, info);
     if (err != DBOS_OK || position == 0) {
         return err;
     }
     for (; number > 0 && exists; number--) {
-        bool is_whole = dbos_log_segment_begins_at(log, number, &begins_at, &exists);
+        struct dbos_errinfo why;
+        dbos_errinfo_clear(&why);
+        bool is_whole = dbos_log_segment_begins_at(log, number, &begins_at, &exists, &why);
         if (is_whole && begins_at <= position + 1) {
             *out = number;
             return DBOS_OK;
         }
+        if (why.code == DBOS_ERR_FORMAT_VERSION) { /* what follows may well be in it */
+            is_too_new = true;
+            *info = why;
+        }
+    }
+    if (is_too_new) {
+        return DBOS_ERR_FORMAT_VERSION;
     }
     return dbos_fail(info, DBOS_ERR_CORRUPT,
                      "the snapshot ends at position %llu, and no log segment has what follows",
@@ -139,7 +149,7 @@ static enum dbos_err look_at_kept(struct dbos_log *log, uint32_t segment,
     enum dbos_err err = dbos_log_segment_range(log->env, log->data_dir, &lowest, &highest, info);
     if (err == DBOS_OK && lowest != 0 && lowest <= segment) {
         recovery->kept_bytes = (segment - lowest) * log->segments.segment_bytes;
-        if (dbos_log_segment_begins_at(log, lowest, &begins_at, &exists)) {
+        if (dbos_log_segment_begins_at(log, lowest, &begins_at, &exists, NULL)) {
             recovery->first_position = begins_at;
         }
     }

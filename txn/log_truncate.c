@@ -2,7 +2,7 @@
 #include "txn/log_internal.h"
 
 bool dbos_log_segment_begins_at(struct dbos_log *log, uint32_t number, uint64_t *out_position,
-                                bool *out_exists) {
+                                bool *out_exists, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
     uint8_t bytes[DBOS_SEGMENT_HEADER_BYTES];
     struct dbos_segment_header header;
@@ -17,7 +17,8 @@ bool dbos_log_segment_begins_at(struct dbos_log *log, uint32_t number, uint64_t 
         log->env->ops->file_read(log->env, file, 0, bytes, sizeof bytes, &got, NULL);
     log->env->ops->file_close(log->env, file);
     if (err != DBOS_OK || got != sizeof bytes ||
-        dbos_segment_header_decode(bytes, &header, NULL) != DBOS_HEADER_VALID) {
+        dbos_segment_header_decode(bytes, &header, info) != DBOS_HEADER_VALID) {
+        dbos_err_detail(info, "Log segment %s.", path);
         return false;
     }
     *out_position = header.first_position;
@@ -38,7 +39,7 @@ enum dbos_err dbos_log_truncate(struct dbos_log *log, uint64_t position, uint32_
     for (uint32_t number = lowest; err == DBOS_OK && number != 0 && number < highest; number++) {
         uint64_t next_begins_at = 0;
         bool exists = false;
-        if (!dbos_log_segment_begins_at(log, number + 1, &next_begins_at, &exists) ||
+        if (!dbos_log_segment_begins_at(log, number + 1, &next_begins_at, &exists, NULL) ||
             next_begins_at > position) {
             break;
         }

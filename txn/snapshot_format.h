@@ -3,7 +3,7 @@
  *
  *   <data dir>/snapshots/
  *     00000000000000012345.manifest      written last: without it there is no snapshot
- *     00000000000000012345-000.part      one file for each partition that there was
+ *     00000000000000012345-0000.part     one file for each partition that there was
  *
  *   part file   | header 64 | chunk | chunk | ... | end chunk |
  *   chunk       | head 32 | payload |
