@@ -67,8 +67,9 @@ bool env_fault_met_here(struct env_fault *fault) {
     return here;
 }
 
-static enum dbos_err fails(struct dbos_errinfo *info, const char *what) {
-    return dbos_fail(info, DBOS_ERR_IO, "cannot %s: planned fault", what);
+static enum dbos_err fails(const struct env_fault *fault, struct dbos_errinfo *info,
+                           const char *what) {
+    return dbos_fail(info, fault->error, "cannot %s: planned fault", what);
 }
 
 static bool counted(struct env_fault *fault) {
@@ -98,7 +99,7 @@ static enum dbos_err fault_open(struct dbos_env *env, const char *path, enum dbo
     bool changes = mode == DBOS_OPEN_CREATE || mode == DBOS_OPEN_CREATE_NEW;
     if (changes && counted(fault)) {
         *out = -1;
-        return fails(info, "open");
+        return fails(fault, info, "open");
     }
     (void)pthread_mutex_lock(&fault->lock);
     uint32_t index = note_file(fault, path);
@@ -145,7 +146,7 @@ static enum dbos_err fault_write(struct dbos_env *env, int file, uint64_t offset
     }
     if (count(fault)) {
         (void)pthread_mutex_unlock(&fault->lock);
-        return fails(info, "write");
+        return fails(fault, info, "write");
     }
     keep_sectors(fault, file, offset, size_bytes);
     enum dbos_err err =
@@ -173,7 +174,7 @@ static enum dbos_err fault_sync(struct dbos_env *env, int file, struct dbos_erri
     (void)pthread_mutex_lock(&fault->lock);
     if (count(fault)) {
         (void)pthread_mutex_unlock(&fault->lock);
-        return fails(info, "sync");
+        return fails(fault, info, "sync");
     }
     fault->syncs++;
     uint32_t index = fault->file_of[file] - 1;
@@ -199,7 +200,7 @@ static enum dbos_err fault_truncate(struct dbos_env *env, int file, uint64_t siz
                                     struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
     if (counted(fault)) {
-        return fails(info, "truncate");
+        return fails(fault, info, "truncate");
     }
     uint32_t index = fault->file_of[file] - 1;
     if (fault->files[index].synced_bytes > size_bytes) {
@@ -213,7 +214,7 @@ static enum dbos_err fault_rename(struct dbos_env *env, const char *from, const 
     struct env_fault *fault = fault_of(env);
     struct stat facts;
     if (counted(fault)) {
-        return fails(info, "rename");
+        return fails(fault, info, "rename");
     }
     uint64_t size_bytes = stat(from, &facts) == 0 ? (uint64_t)facts.st_size : 0;
     enum dbos_err err = fault->base->ops->path_rename(fault->base, from, to, info);
@@ -225,7 +226,7 @@ static enum dbos_err fault_remove(struct dbos_env *env, const char *path,
                                   struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
     if (counted(fault)) {
-        return fails(info, "remove");
+        return fails(fault, info, "remove");
     }
     enum dbos_err err = fault->base->ops->path_remove(fault->base, path, info);
     settle_size(fault, path, 0);
@@ -235,18 +236,20 @@ static enum dbos_err fault_remove(struct dbos_env *env, const char *path,
 static enum dbos_err fault_dir_make(struct dbos_env *env, const char *path,
                                     struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
-    return counted(fault) ? fails(info, "make directory")
+    return counted(fault) ? fails(fault, info, "make directory")
                           : fault->base->ops->dir_make(fault->base, path, info);
 }
 
 static enum dbos_err fault_dir_sync(struct dbos_env *env, const char *path,
                                     struct dbos_errinfo *info) {
     (void)path;
-    return counted(fault_of(env)) ? fails(info, "sync directory") : DBOS_OK;
+    struct env_fault *fault = fault_of(env);
+    return counted(fault) ? fails(fault, info, "sync directory") : DBOS_OK;
 }
 
 void env_fault_init(struct env_fault *fault, uint64_t seed) {
     memset(fault, 0, sizeof *fault);
+    fault->error = DBOS_ERR_IO;
     fault->base = dbos_env_posix();
     fault->ops = *fault->base->ops;
     fault->ops.file_open = fault_open;

@@ -35,6 +35,7 @@ struct env_fault {
     struct dbos_env_ops ops;
     pthread_mutex_t lock;
     enum env_fault_action action;
+    enum dbos_err error; /* that a failure ends with; DBOS_ERR_IO unless changed */
     int64_t countdown;   /* operations until it happens */
     uint64_t operations; /* counted so far */
     uint64_t syncs;
