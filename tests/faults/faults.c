@@ -1,7 +1,7 @@
-/* One thing fails, at every place: the n-th take of memory, the n-th operation that changes the
- * disk, for each n of each scenario.
+/* One thing fails, at every place: the n-th take of memory, the n-th start of a thread, the n-th
+ * operation that changes the disk, for each n of each scenario.
  *
- *   faults [--scenario NAME] [--fault alloc|eio|enospc] [--n N] [--loud]
+ *   faults [--scenario NAME] [--fault alloc|thread|eio|enospc] [--n N] [--jobs N] [--loud]
  *
  * Each n is a process of its own, on a copy of the same directory. A failure prints the command
  * that repeats it; the node's own messages are shown with it. */
@@ -22,20 +22,16 @@
 #include "tests/faults/run.h"
 #include "txn/log.h"
 
-enum { PATIENCE_S = 120, PATH_BYTES = 128, N_MAX = 100000 };
+/* Threads take turns in another order each time: so many n in a row that did not fire are the end.
+ * A run mostly waits for its threads, so that some go side by side on one processor. */
+enum { PATIENCE_S = 120, PATH_BYTES = 128, FAILURES_MAX = 5, QUIET_MAX = 4, LANES_MAX = 8 };
 
 struct arguments {
     const char *scenario;
     const char *fault;
     int64_t n;
+    uint32_t jobs;
     bool is_loud;
-};
-
-struct place {
-    char root[PATH_BYTES];
-    char base[PATH_BYTES]; /* as each run finds it */
-    char now[PATH_BYTES];
-    char log[PATH_BYTES];
 };
 
 /* -- directories ---------------------------------------------------------------------------------
@@ -114,65 +110,83 @@ static void show_file(const char *path) {
 /* -- processes -----------------------------------------------------------------------------------
  */
 
-/* What a run is to do, in a process of its own. */
-enum task { SET_UP, RUN, GO_ON };
-struct job {
-    const struct fault_scenario *scenario;
-    const struct place *place;
+/* What a process of its own does. */
+enum work { SET_UP, RUN, GO_ON };
+
+/* Where one n at a time is tried, by a process at a time. */
+struct lane {
+    char dir[PATH_BYTES];
+    char log[PATH_BYTES];
     struct fault_run *run;
-    enum fault_kind kind;
-    int64_t n;
-    bool is_loud;
+    struct fault_task task;
+    enum work work;
+    pid_t child; /* 0 = nothing is tried */
 };
 
-static void do_task(const struct job *job, enum task task) {
+struct job {
+    const struct arguments *arguments;
+    const struct fault_scenario *scenario;
+    char root[PATH_BYTES];
+    char base[PATH_BYTES]; /* as each run finds it */
+    struct fault_truth *truth;
+    struct lane lanes[LANES_MAX];
+    enum fault_kind kind;
+    int64_t next; /* n */
+};
+
+static void do_work(const struct job *job, const struct lane *lane) {
     (void)alarm(PATIENCE_S);
-    if (!job->is_loud) {
-        int file = open(job->place->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (!job->arguments->is_loud) {
+        int file = open(lane->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         (void)dup2(file, STDERR_FILENO);
         (void)close(file);
     }
-    if (task == SET_UP) {
-        fault_set_up(job->scenario, job->place->base, job->run);
-    } else if (task == RUN) {
-        fault_run_one(job->scenario, job->kind, job->n, job->place->now, job->run);
+    if (lane->work == SET_UP) {
+        fault_set_up(&lane->task);
+    } else if (lane->work == RUN) {
+        fault_run_one(&lane->task);
     } else {
-        fault_go_on(job->scenario, job->place->now, job->run);
+        fault_go_on(&lane->task);
     }
     _exit(0);
 }
 
-static int wait_for(pid_t child) {
-    int status = 0;
-    while (waitpid(child, &status, 0) != child) {
-    }
-    return status;
-}
-
-/* Its status as waitpid() has it. */
-static int run_task(const struct job *job, enum task task) {
+static void begin_work(const struct job *job, struct lane *lane, enum work work) {
+    lane->work = work;
     (void)fflush(NULL);
-    pid_t child = fork();
-    if (child == 0) {
-        do_task(job, task);
+    lane->child = fork();
+    must(lane->child >= 0, "fork for", lane->dir);
+    if (lane->child == 0) {
+        do_work(job, lane);
     }
-    return wait_for(child);
 }
 
-static bool report(const struct job *job, const char *what, int status) {
-    (void)printf("FAILED in %s: %s\n", what, job->run->message);
-    if (WIFSIGNALED(status)) {
-        (void)printf("signal %d\n", WTERMSIG(status));
-    } else {
-        (void)printf("status %d\n", WEXITSTATUS(status));
-    }
-    (void)printf("repeat with: faults --scenario %s --fault %s --n %lld\n", job->scenario->name,
-                 fault_kind_names[job->kind], (long long)job->n);
-    show_file(job->place->log);
-    return false;
+static void report(const struct lane *lane, int status) {
+    static const char *const works[] = {"the preparation", "the run", "the next start"};
+    (void)printf("FAILED in %s: %s\n%s %d\nrepeat with: faults --scenario %s --fault %s --n %lld\n",
+                 works[lane->work], lane->run->message, WIFSIGNALED(status) ? "signal" : "status",
+                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+                 lane->task.scenario->name, fault_kind_names[lane->task.kind],
+                 (long long)lane->task.n);
+    show_file(lane->log);
 }
 
 static bool is_good(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
+
+/* True: it was good; else it has been reported. */
+static bool work_alone(const struct job *job, struct lane *lane, enum work work) {
+    int status = 0;
+    begin_work(job, lane, work);
+    must(waitpid(lane->child, &status, 0) == lane->child, "wait for", lane->dir);
+    lane->child = 0;
+    if (!is_good(status)) {
+        report(lane, status);
+    }
+    return is_good(status);
+}
+
+/* -- every n -------------------------------------------------------------------------------------
+ */
 
 struct counts {
     int64_t n;        /* that fired */
@@ -180,33 +194,58 @@ struct counts {
     int64_t cut;      /* ended a session */
     int64_t ended;    /* ended the node */
     int64_t failures; /* of the test */
+    int64_t quiet;    /* in a row that did not fire */
 };
 
-/* True: the fault has fired. */
-static bool run_n(const struct job *job, struct counts *counts) {
-    struct fault_run *run = job->run;
-    copy_dir(job->place->base, job->place->now);
+static void begin_n(struct job *job, struct lane *lane) {
+    struct fault_run *run = lane->run;
+    copy_dir(job->base, lane->dir);
     run->has_fired = run->was_refused = run->was_cut = false;
     run->acknowledged = run->submitted = 0;
     run->message[0] = 0;
-    int status = run_task(job, RUN);
-    bool has_ended = WIFEXITED(status) && WEXITSTATUS(status) == DBOS_EXIT_LOG_FAILED &&
-                     job->kind != FAULT_ALLOC;
-    bool is_ok = is_good(status) || has_ended;
-    if (!is_ok) {
-        report(job, "the run", status);
-    } else if (has_ended) {
-        run->has_fired = true;
-        status = run_task(job, GO_ON);
-        is_ok = is_good(status) || report(job, "the next start", status);
-    }
+    lane->task.kind = job->kind;
+    lane->task.n = job->next++;
+    begin_work(job, lane, RUN);
+}
+
+static void count_n(const struct fault_run *run, struct counts *counts) {
     counts->n += run->has_fired;
     counts->refused += run->was_refused;
     counts->cut += run->was_cut;
-    counts->ended += has_ended;
-    counts->failures += !is_ok;
-    remove_dir(job->place->now);
-    return run->has_fired;
+    counts->quiet = run->has_fired ? 0 : counts->quiet + 1;
+}
+
+static void end_work(struct job *job, struct lane *lane, int status, struct counts *counts) {
+    bool has_ended = lane->work == RUN && (job->kind == FAULT_EIO || job->kind == FAULT_ENOSPC) &&
+                     WIFEXITED(status) && WEXITSTATUS(status) == DBOS_EXIT_LOG_FAILED;
+    lane->child = 0;
+    if (has_ended) {
+        counts->ended++;
+        lane->run->has_fired = true;
+        begin_work(job, lane, GO_ON);
+        return;
+    }
+    if (!is_good(status)) {
+        counts->failures++;
+        lane->run->has_fired = true; /* it is not the end of the scenario */
+        report(lane, status);
+    }
+    count_n(lane->run, counts);
+    remove_dir(lane->dir);
+}
+
+static uint32_t fill_lanes(struct job *job, const struct counts *counts) {
+    const struct arguments *arguments = job->arguments;
+    uint32_t busy = 0;
+    for (uint32_t i = 0; i < arguments->jobs; i++) {
+        bool is_over = counts->quiet >= QUIET_MAX || counts->failures >= FAILURES_MAX ||
+                       (arguments->n != 0 && job->next > arguments->n);
+        if (job->lanes[i].child == 0 && !is_over) {
+            begin_n(job, &job->lanes[i]);
+        }
+        busy += job->lanes[i].child != 0;
+    }
+    return busy;
 }
 
 static double seconds(void) {
@@ -216,17 +255,18 @@ static double seconds(void) {
 }
 
 /* Every n of one kind; with --n that one. The failures. */
-static int64_t run_kind(struct job *job, const struct arguments *arguments) {
+static int64_t run_kind(struct job *job) {
     struct counts counts = {0};
     double begun = seconds();
-    bool has_fired = true;
-    if (arguments->n != 0) {
-        job->n = arguments->n;
-        (void)run_n(job, &counts);
-    }
-    for (job->n = 1; arguments->n == 0 && has_fired && counts.failures < 5 && job->n < N_MAX;
-         job->n++) {
-        has_fired = run_n(job, &counts) || counts.failures != 0;
+    job->next = job->arguments->n == 0 ? 1 : job->arguments->n;
+    while (fill_lanes(job, &counts) != 0) {
+        int status = 0;
+        pid_t child = wait(&status);
+        for (uint32_t i = 0; i < job->arguments->jobs; i++) {
+            if (job->lanes[i].child == child) {
+                end_work(job, &job->lanes[i], status, &counts);
+            }
+        }
     }
     (void)printf("%-14s %-7s %5lld: %lld refused, %lld sessions and %lld nodes ended, %.1f s\n",
                  job->scenario->name, fault_kind_names[job->kind], (long long)counts.n,
@@ -236,87 +276,116 @@ static int64_t run_kind(struct job *job, const struct arguments *arguments) {
     return counts.failures;
 }
 
-static int64_t run_scenario(struct job *job, const struct arguments *arguments) {
-    int64_t failures = 0;
-    remove_dir(job->place->base);
-    must(mkdir(job->place->base, 0700) == 0, "make", job->place->base);
-    int status = run_task(job, SET_UP);
-    if (!is_good(status)) {
-        return report(job, "the preparation", status) ? 0 : 1;
+/* The base that all runs start from, and the truth. */
+static bool prepare(struct job *job) {
+    struct lane *lane = &job->lanes[0];
+    remove_dir(job->base);
+    must(mkdir(job->base, 0700) == 0, "make", job->base);
+    for (uint32_t i = 0; i < job->arguments->jobs; i++) {
+        job->lanes[i].task = (struct fault_task){.scenario = job->scenario,
+                                                 .dir = job->lanes[i].dir,
+                                                 .truth = job->truth,
+                                                 .run = job->lanes[i].run};
     }
-    job->kind = FAULT_NOTHING;
-    copy_dir(job->place->base, job->place->now);
-    status = run_task(job, RUN);
-    remove_dir(job->place->now);
-    if (!is_good(status)) {
-        return report(job, "the run without a fault", status) ? 0 : 1;
+    lane->task.dir = job->base;
+    bool is_ok = work_alone(job, lane, SET_UP);
+    lane->task.dir = lane->dir;
+    copy_dir(job->base, lane->dir);
+    is_ok = is_ok && work_alone(job, lane, RUN);
+    remove_dir(lane->dir);
+    return is_ok;
+}
+
+static int64_t run_scenario(struct job *job) {
+    const char *fault = job->arguments->fault;
+    int64_t failures = 0;
+    if (!prepare(job)) {
+        return 1;
     }
     for (job->kind = FAULT_ALLOC; job->kind < FAULT_KINDS; job->kind++) {
-        if (arguments->fault == NULL ||
-            strcmp(arguments->fault, fault_kind_names[job->kind]) == 0) {
-            failures += run_kind(job, arguments);
+        bool is_idle = job->kind == FAULT_THREAD && !job->scenario->is_boot; /* starts none */
+        if (!is_idle && (fault == NULL || strcmp(fault, fault_kind_names[job->kind]) == 0)) {
+            failures += run_kind(job);
         }
     }
     return failures;
 }
 
-static bool parse(int argc, char **argv, struct arguments *out) {
-    *out = (struct arguments){.scenario = NULL};
-    for (int i = 1; i < argc; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
-        if (strcmp(argv[i], "--loud") == 0) {
-            out->is_loud = true;
-            continue;
-        }
-        if (value == NULL) {
-            return false;
-        }
-        if (strcmp(argv[i], "--scenario") == 0) {
-            out->scenario = value;
-        } else if (strcmp(argv[i], "--fault") == 0) {
-            out->fault = value;
-        } else if (strcmp(argv[i], "--n") == 0) {
-            out->n = strtoll(value, NULL, 10);
-        } else {
-            return false;
-        }
-        i++;
+/* -- main ----------------------------------------------------------------------------------------
+ */
+
+static bool take_option(struct arguments *arguments, const char *name, const char *value) {
+    if (strcmp(name, "--scenario") == 0) {
+        arguments->scenario = value;
+    } else if (strcmp(name, "--fault") == 0) {
+        arguments->fault = value;
+    } else if (strcmp(name, "--n") == 0) {
+        arguments->n = strtoll(value, NULL, 10);
+    } else if (strcmp(name, "--jobs") == 0) {
+        arguments->jobs = (uint32_t)strtoul(value, NULL, 10);
+    } else {
+        return false;
     }
     return true;
 }
 
-static void make_place(struct place *place) {
+static bool parse(int argc, char **argv, struct arguments *out) {
+    *out = (struct arguments){.jobs = LANES_MAX / 2};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--loud") == 0) {
+            out->is_loud = true;
+        } else if (i + 1 == argc || !take_option(out, argv[i], argv[i + 1])) {
+            return false;
+        } else {
+            i++;
+        }
+    }
+    return out->jobs >= 1 && out->jobs <= LANES_MAX && out->n >= 0;
+}
+
+static void *share(size_t size_bytes) {
+    void *memory =
+        mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(memory != MAP_FAILED, "share", "memory");
+    return memory;
+}
+
+static void open_job(struct job *job) {
+    /* Nothing here asks what a disk does by itself, and memory is quicker. */
     const char *tmp = getenv("TMPDIR");
-    (void)snprintf(place->root, sizeof place->root, "%.64s/dbos-faults-XXXXXX",
-                   tmp == NULL ? "/tmp" : tmp);
-    must(mkdtemp(place->root) != NULL, "make", place->root);
-    (void)snprintf(place->base, sizeof place->base, "%.100s/base", place->root);
-    (void)snprintf(place->now, sizeof place->now, "%.100s/now", place->root);
-    (void)snprintf(place->log, sizeof place->log, "%.100s/log", place->root);
+    const char *memory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    (void)snprintf(job->root, sizeof job->root, "%.64s/dbos-faults-XXXXXX",
+                   tmp == NULL ? memory : tmp);
+    must(mkdtemp(job->root) != NULL, "make", job->root);
+    (void)snprintf(job->base, sizeof job->base, "%.100s/base", job->root);
+    job->truth = share(sizeof *job->truth);
+    for (uint32_t i = 0; i < job->arguments->jobs; i++) {
+        struct lane *lane = &job->lanes[i];
+        (void)snprintf(lane->dir, sizeof lane->dir, "%.100s/%u", job->root, i);
+        (void)snprintf(lane->log, sizeof lane->log, "%.100s/%u.log", job->root, i);
+        lane->run = share(sizeof *lane->run);
+    }
 }
 
 int main(int argc, char **argv) {
     struct arguments arguments;
-    struct place place;
+    static struct job job;
     int64_t failures = 0;
     if (!parse(argc, argv, &arguments)) {
-        (void)fprintf(stderr, "usage: faults [--scenario NAME] [--fault KIND] [--n N] [--loud]\n");
+        (void)fprintf(stderr,
+                      "usage: faults [--scenario NAME] [--fault alloc|thread|eio|enospc] [--n N] "
+                      "[--jobs N] [--loud]\n");
         return 2;
     }
-    make_place(&place);
-    struct fault_run *run =
-        mmap(NULL, sizeof *run, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (run == MAP_FAILED) {
-        return 1;
-    }
+    job.arguments = &arguments;
+    open_job(&job);
     for (const struct fault_scenario *scenario = fault_scenarios; scenario->name != NULL;
          scenario++) {
         if (arguments.scenario == NULL || strcmp(arguments.scenario, scenario->name) == 0) {
-            struct job job = {
-                .scenario = scenario, .place = &place, .run = run, .is_loud = arguments.is_loud};
-            failures += run_scenario(&job, &arguments);
+            job.scenario = scenario;
+            failures += run_scenario(&job);
         }
     }
-    remove_dir(place.root);
+    remove_dir(job.root);
     return failures == 0 ? 0 : 1;
 }

@@ -6,7 +6,7 @@
 
 #include "engine/engine_internal.h"
 
-enum { DRAIN_MS = 5000, LINES_MAX = 512, SEGMENT_BYTES = 32768, SHOWN_BYTES = 48 };
+enum { DRAIN_MS = 5000, LINES_MAX = 512, SEGMENT_BYTES = 16384, SHOWN_BYTES = 48 };
 
 /* -- start and stop ------------------------------------------------------------------------------
  */
@@ -168,30 +168,67 @@ static PGresult *ask(PGconn *conn, struct text *text, const char *sql) {
     return NULL;
 }
 
-bool fault_node_dump(PGconn *conn, char *out, size_t out_bytes) {
-    struct text text = {.out = out, .room_bytes = out_bytes};
+/* Without ids: one that was given out is not used again, whatever became of what had it. */
+static void put_definition(struct text *text, const struct dbos_table_def *def) {
+    put(text, "%s.%s, version %u, by %d:", def->schema, def->name, def->schema_version,
+        def->partition_column);
+    for (uint32_t i = 0; i < def->column_count; i++) {
+        const struct dbos_column *column = &def->columns[i];
+        put(text, " %s %u %d %u '%s'", column->name, column->type, column->not_null,
+            column->chars_max, column->default_sql == NULL ? "" : column->default_sql);
+    }
+    for (uint32_t i = 0; i < def->index_count; i++) {
+        const struct dbos_index_def *index = &def->indexes[i];
+        put(text, "; %s %u %d %d", index->name, index->kind, index->unique, index->primary);
+        for (uint32_t k = 0; k < index->column_count; k++) {
+            put(text, " %u", index->columns[k]);
+        }
+    }
+    put(text, "\n");
+}
+
+/* What is in force, and what is stored of it. */
+static bool put_definitions(const struct fault_node *node, PGconn *conn, struct text *text) {
+    struct dbos_catalog *catalog = dbos_engine_catalog_ref(node->engine);
+    for (uint32_t i = 0; i < catalog->table_count; i++) {
+        put_definition(text, catalog->tables[i]);
+    }
+    for (uint32_t i = 0; i < catalog->procedure_count; i++) {
+        put(text, "%s, version %u\n", catalog->procedures[i]->name,
+            catalog->procedures[i]->version);
+    }
+    dbos_catalog_unref(catalog);
+    PGresult *stored = ask(conn, text, "SELECT kind, name, version FROM dbos.catalog");
+    if (stored != NULL) {
+        put_rows(text, stored);
+    }
+    PQclear(stored);
+    return stored != NULL;
+}
+
+static bool put_table(PGconn *conn, struct text *text, const char *name) {
     char sql[256];
-    PGresult *catalog = ask(conn, &text,
-                            "SELECT kind, id, name, version, definition "
-                            "FROM dbos.catalog ORDER BY kind, id");
-    if (catalog == NULL) {
+    (void)snprintf(sql, sizeof sql, "SELECT * FROM %s", name);
+    put(text, "%s:\n", name);
+    PGresult *rows = ask(conn, text, sql);
+    if (rows != NULL) {
+        put_rows(text, rows);
+    }
+    PQclear(rows);
+    return rows != NULL;
+}
+
+bool fault_node_dump(const struct fault_node *node, PGconn *conn, char *out, size_t out_bytes) {
+    struct text text = {.out = out, .room_bytes = out_bytes};
+    if (!put_definitions(node, conn, &text)) {
         return false;
     }
-    bool is_whole = true;
-    put_rows(&text, catalog);
-    for (int row = 0; is_whole && row < PQntuples(catalog); row++) {
-        if (strcmp(PQgetvalue(catalog, row, 0), "1") != 0) {
-            continue;
-        }
-        (void)snprintf(sql, sizeof sql, "SELECT * FROM %s", PQgetvalue(catalog, row, 2));
-        PGresult *rows = ask(conn, &text, sql);
-        is_whole = rows != NULL;
-        if (is_whole) {
-            put(&text, "%s:\n", PQgetvalue(catalog, row, 2));
-            put_rows(&text, rows);
-        }
-        PQclear(rows);
+    PGresult *names =
+        ask(conn, &text, "SELECT name FROM dbos.catalog WHERE kind = 1 ORDER BY name");
+    bool is_whole = names != NULL;
+    for (int row = 0; is_whole && row < PQntuples(names); row++) {
+        is_whole = put_table(conn, &text, PQgetvalue(names, row, 0));
     }
-    PQclear(catalog);
+    PQclear(names);
     return is_whole;
 }

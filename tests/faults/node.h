@@ -28,6 +28,6 @@ bool fault_node_stop(struct fault_node *node);
 PGconn *fault_node_connect(const struct fault_node *node);
 /* All definitions and all rows, as text that does not depend on the order of rows. False: a query
  * has failed; `out` then says which. */
-bool fault_node_dump(PGconn *conn, char *out, size_t out_bytes);
+bool fault_node_dump(const struct fault_node *node, PGconn *conn, char *out, size_t out_bytes);
 
 #endif /* DBOS_TESTS_FAULTS_NODE_H */

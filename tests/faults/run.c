@@ -8,15 +8,18 @@
 
 #include "tests/faults/node.h"
 #include "tests/support/alloc_fault.h"
+#include "tests/support/thread_fault.h"
 
 enum { TRIES_MAX = 40, FULL_WAIT_US = 100000, LARGE_BYTES = 6000 };
 
-const char *const fault_kind_names[FAULT_KINDS] = {"nothing", "alloc", "eio", "enospc"};
+const char *const fault_kind_names[FAULT_KINDS] = {"nothing", "alloc", "thread", "eio", "enospc"};
 
 struct world {
     const struct fault_scenario *scenario;
     enum fault_kind kind;
+    int64_t n;
     const char *dir;
+    struct fault_truth *truth;
     struct fault_run *run;
     struct fault_node node;
     PGconn *conn;
@@ -37,12 +40,11 @@ static void fail(const struct world *w, const char *format, ...) {
  */
 
 static void arm(struct world *w, int64_t n) {
-    if (w->kind == FAULT_NOTHING) {
-        alloc_fault_arm(INT64_MAX);
-        w->node.disk.operations = 0;
-    } else if (w->kind == FAULT_ALLOC) {
+    if (w->kind == FAULT_ALLOC) {
         alloc_fault_arm(n);
-    } else {
+    } else if (w->kind == FAULT_THREAD) {
+        thread_fault_arm(n);
+    } else if (w->kind != FAULT_NOTHING && n > 0) {
         w->node.disk.error = w->kind == FAULT_EIO ? DBOS_ERR_IO : DBOS_ERR_DISK_FULL;
         env_fault_arm(&w->node.disk, ENV_FAULT_FAIL_ONCE, n);
     }
@@ -50,27 +52,25 @@ static void arm(struct world *w, int64_t n) {
 
 static bool has_fired(struct world *w) {
     if (!w->run->has_fired && w->kind != FAULT_NOTHING) {
-        w->run->has_fired =
-            w->kind == FAULT_ALLOC ? alloc_fault_has_fired() : w->node.disk.has_failed;
+        w->run->has_fired = w->kind == FAULT_ALLOC    ? alloc_fault_has_fired()
+                            : w->kind == FAULT_THREAD ? thread_fault_has_fired()
+                                                      : w->node.disk.has_failed;
     }
     return w->run->has_fired;
 }
 
 static void disarm(struct world *w) {
     (void)has_fired(w);
-    if (w->kind == FAULT_NOTHING) {
-        w->run->takes = alloc_fault_takes();
-        w->run->operations = w->node.disk.operations;
-    }
     alloc_fault_arm(0);
+    thread_fault_arm(0);
     env_fault_arm(&w->node.disk, ENV_FAULT_NONE, 0);
 }
 
 /* What the documents say that it ends with. */
 static bool is_documented(const struct world *w, const char *state) {
-    return strcmp(state, w->kind == FAULT_ALLOC ? "53200"
-                         : w->kind == FAULT_EIO ? "58030"
-                                                : "53100") == 0;
+    return strcmp(state, w->kind == FAULT_EIO      ? "58030"
+                         : w->kind == FAULT_ENOSPC ? "53100"
+                                                   : "53200") == 0;
 }
 
 static void note_refusal(struct world *w, const char *what, const char *state, const char *text) {
@@ -147,7 +147,7 @@ static void connect(struct world *w) {
 }
 
 static const char *look(struct world *w) {
-    if (!fault_node_dump(w->conn, w->run->now, sizeof w->run->now)) {
+    if (!fault_node_dump(&w->node, w->conn, w->run->now, sizeof w->run->now)) {
         fail(w, "the next statement fails, too: %s", w->run->now);
     }
     return w->run->now;
@@ -156,7 +156,7 @@ static const char *look(struct world *w) {
 /* How far both are the same. */
 static void expect_state(struct world *w, uint32_t wanted, const char *when) {
     const char *now = look(w);
-    const char *then = w->run->dumps[wanted];
+    const char *then = w->truth->dumps[wanted];
     size_t same = 0;
     while (now[same] != 0 && now[same] == then[same]) {
         same++;
@@ -224,8 +224,8 @@ static enum end judge(struct world *w, uint32_t at, PGresult *result) {
                      PQresultErrorMessage(result));
         end = REFUSED;
     } else if (w->kind == FAULT_NOTHING) {
-        w->run->answers[at] = hash_answer(result);
-    } else if (!statement->varies && w->run->answers[at] != hash_answer(result)) {
+        w->truth->answers[at] = hash_answer(result);
+    } else if (!statement->varies && w->truth->answers[at] != hash_answer(result)) {
         fail(w, "%s: another answer than without a fault", statement->sql);
     }
     PQclear(result);
@@ -236,6 +236,11 @@ static PGresult *run_prepared(struct world *w, const char *sql, const struct par
     char name[32];
     (void)snprintf(name, sizeof name, "s%u", w->prepared++);
     PGresult *result = PQprepare(w->conn, name, sql, 0, NULL);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) {
+        return result;
+    }
+    PQclear(result);
+    result = PQdescribePrepared(w->conn, name);
     if (PQresultStatus(result) != PGRES_COMMAND_OK) {
         return result;
     }
@@ -317,7 +322,7 @@ static uint32_t group_end(const struct fault_scenario *scenario, uint32_t at) {
 static uint32_t find_state(struct world *w, uint32_t from, uint32_t to, const char *when) {
     const char *now = look(w);
     for (uint32_t i = to; i > from; i--) {
-        if (strcmp(now, w->run->dumps[i]) == 0) {
+        if (strcmp(now, w->truth->dumps[i]) == 0) {
             return i;
         }
     }
@@ -390,7 +395,7 @@ static uint32_t run_statements(struct world *w, uint32_t from) {
         run_group(w, at, to);
         at = to;
         if (w->kind == FAULT_NOTHING) {
-            memcpy(w->run->dumps[at], look(w), FAULT_DUMP_BYTES);
+            memcpy(w->truth->dumps[at], look(w), FAULT_DUMP_BYTES);
         }
     }
     return at;
@@ -402,7 +407,11 @@ static uint32_t run_statements(struct world *w, uint32_t from) {
 /* Stop, and start once more on what is on the disk. */
 static void expect_lasting(struct world *w, uint32_t count) {
     expect_state(w, count, "at the end");
+    if (w->scenario->is_stop) {
+        arm(w, w->n);
+    }
     stop(w);
+    disarm(w);
     w->kind = FAULT_NOTHING;
     start(w);
     connect(w);
@@ -410,52 +419,61 @@ static void expect_lasting(struct world *w, uint32_t count) {
     stop(w);
 }
 
-void fault_set_up(const struct fault_scenario *scenario, const char *dir, struct fault_run *run) {
-    struct world w = {.scenario = scenario, .dir = dir, .run = run};
+static struct world world_of(const struct fault_task *task) {
+    return (struct world){.scenario = task->scenario,
+                          .kind = task->kind,
+                          .n = task->n,
+                          .dir = task->dir,
+                          .truth = task->truth,
+                          .run = task->run};
+}
+
+void fault_set_up(const struct fault_task *task) {
+    struct world w = world_of(task);
     open_world(&w);
     start(&w);
     connect(&w);
-    for (uint32_t i = 0; scenario->setup[i] != NULL; i++) {
-        PGresult *result = PQexec(w.conn, scenario->setup[i]);
+    for (uint32_t i = 0; task->scenario->setup[i] != NULL; i++) {
+        PGresult *result = PQexec(w.conn, task->scenario->setup[i]);
         if (PQresultErrorField(result, PG_DIAG_SQLSTATE) != NULL) {
-            fail(&w, "%s: %s", scenario->setup[i], PQresultErrorMessage(result));
+            fail(&w, "%s: %s", task->scenario->setup[i], PQresultErrorMessage(result));
         }
         PQclear(result);
     }
     stop(&w);
 }
 
-void fault_run_one(const struct fault_scenario *scenario, enum fault_kind kind, int64_t n,
-                   const char *dir, struct fault_run *run) {
-    struct world w = {.scenario = scenario, .kind = kind, .dir = dir, .run = run};
+void fault_run_one(const struct fault_task *task) {
+    struct world w = world_of(task);
+    bool is_middle = !task->scenario->is_boot && !task->scenario->is_stop;
     open_world(&w);
-    if (scenario->is_boot) {
-        arm(&w, n);
+    if (task->scenario->is_boot) {
+        arm(&w, task->n);
     }
     start(&w);
-    if (scenario->is_boot) {
+    if (task->scenario->is_boot) {
         disarm(&w);
     }
     connect(&w);
-    if (kind == FAULT_NOTHING) {
-        memcpy(run->dumps[0], look(&w), FAULT_DUMP_BYTES);
+    if (task->kind == FAULT_NOTHING) {
+        memcpy(w.truth->dumps[0], look(&w), FAULT_DUMP_BYTES);
     }
-    if (!scenario->is_boot) {
-        arm(&w, n);
+    if (is_middle) {
+        arm(&w, task->n);
     }
     uint32_t count = run_statements(&w, 0);
-    if (!scenario->is_boot) {
+    if (is_middle) {
         disarm(&w);
     }
-    run->statement_count = count;
     expect_lasting(&w, count);
 }
 
-void fault_go_on(const struct fault_scenario *scenario, const char *dir, struct fault_run *run) {
-    struct world w = {.scenario = scenario, .dir = dir, .run = run, .kind = FAULT_EIO};
+void fault_go_on(const struct fault_task *task) {
+    struct world w = world_of(task);
+    w.n = 0;
     open_world(&w);
     start(&w);
     connect(&w);
-    uint32_t from = find_state(&w, run->acknowledged, run->submitted, "after the end of the node");
+    uint32_t from = find_state(&w, w.run->acknowledged, w.run->submitted, "after the node's end");
     expect_lasting(&w, run_statements(&w, from));
 }

@@ -10,20 +10,26 @@
 
 #include "tests/faults/scenario.h"
 
-enum fault_kind { FAULT_NOTHING, FAULT_ALLOC, FAULT_EIO, FAULT_ENOSPC, FAULT_KINDS };
+enum fault_kind {
+    FAULT_NOTHING,
+    FAULT_ALLOC,  /* a take of memory finds none */
+    FAULT_THREAD, /* a thread can not be started */
+    FAULT_EIO,    /* an operation that changes the disk */
+    FAULT_ENOSPC, /* the same: there is no room */
+    FAULT_KINDS,
+};
 extern const char *const fault_kind_names[FAULT_KINDS];
 
 enum { FAULT_DUMP_BYTES = 65536 };
 
-/* Shared by the process that runs it and the one that waits. */
-struct fault_run {
-    /* Of the run without a fault. */
-    uint32_t statement_count;
-    int64_t takes;
-    uint64_t operations;
+/* Of the run without a fault; shared by all. */
+struct fault_truth {
     uint64_t answers[FAULT_STATEMENTS_MAX];                 /* hashes */
     char dumps[FAULT_STATEMENTS_MAX + 1][FAULT_DUMP_BYTES]; /* before the first, after each */
-    /* Of this run. */
+};
+
+/* Shared by the process that runs it and the one that waits. */
+struct fault_run {
     bool has_fired;
     bool was_refused; /* a statement, or the start, ended with an error */
     bool was_cut;     /* the session ended */
@@ -33,14 +39,23 @@ struct fault_run {
     char now[FAULT_DUMP_BYTES];
 };
 
+struct fault_task {
+    const struct fault_scenario *scenario;
+    const char *dir;
+    struct fault_truth *truth;
+    struct fault_run *run;
+    enum fault_kind kind;
+    int64_t n;
+};
+
+/* Each ends the process with status 1, after a message, when something is wrong. */
+
 /* Start, set up, stop. */
-void fault_set_up(const struct fault_scenario *scenario, const char *dir, struct fault_run *run);
-/* `kind` NOTHING: fills the first part. Ends the process with status 1, after a message, when
- * something is wrong. */
-void fault_run_one(const struct fault_scenario *scenario, enum fault_kind kind, int64_t n,
-                   const char *dir, struct fault_run *run);
+void fault_set_up(const struct fault_task *task);
+/* `kind` NOTHING fills in the truth. */
+void fault_run_one(const struct fault_task *task);
 /* The process has ended itself because of its log: start again on what is there, which must be what
  * was acknowledged, perhaps what was submitted, and go on to the end. */
-void fault_go_on(const struct fault_scenario *scenario, const char *dir, struct fault_run *run);
+void fault_go_on(const struct fault_task *task);
 
 #endif /* DBOS_TESTS_FAULTS_RUN_H */

@@ -25,6 +25,16 @@
         KIT("FUNCTION kit_loop(bigint, int) RETURNS bigint", "kit_loop"),                          \
         KIT("PROCEDURE kit_abort(bigint, text)", "kit_abort")
 
+/* What a start makes of procedures: one compiled, one in SQL, and a table that has large values. */
+#define BOOT                                                                                       \
+    "CREATE TABLE things (id bigint PRIMARY KEY, n int, t text, b bytea) PARTITION BY HASH (id)",  \
+        "CREATE INDEX ON things (n, t)",                                                           \
+        "INSERT INTO things VALUES (1, 1, 'one', NULL), (2, 2, NULL, '\\x02')",                    \
+        "INSERT INTO things VALUES (7, 7, NULL, convert_to(repeat('x', 7000), 'UTF8'))",           \
+        KIT("FUNCTION kit_text(bigint) RETURNS text", "kit_text"),                                 \
+        "CREATE FUNCTION count_things() RETURNS bigint LANGUAGE sql AS "                           \
+        "$$ SELECT count(*) FROM things $$"
+
 #define ACCOUNTS                                                                                   \
     "CREATE TABLE account (id bigint PRIMARY KEY, owner text NOT NULL, balance bigint NOT NULL) "  \
     "PARTITION BY HASH (id)",                                                                      \
@@ -34,13 +44,14 @@
 
 const struct fault_scenario fault_scenarios[] = {
     {.name = "boot_empty", .is_boot = true},
-    {.name = "boot_log", .is_boot = true, .setup = {TABLES, THINGS}},
+    {.name = "boot_log", .is_boot = true, .setup = {BOOT}},
     {.name = "boot_snapshot",
      .is_boot = true,
-     .setup = {TABLES, THINGS, "SELECT dbos_snapshot()",
-               "INSERT INTO t VALUES (20, 2, repeat('after', 1000))", "DELETE FROM t WHERE k = 3",
-               "UPDATE t SET a = a + 10 WHERE k > 5", "DROP INDEX t_s",
-               "CREATE TABLE v (k int PRIMARY KEY)", "INSERT INTO v VALUES (1)"}},
+     .setup = {BOOT, "SELECT dbos_snapshot()",
+               "INSERT INTO things VALUES (20, 2, repeat('after', 1000), NULL)",
+               "DELETE FROM things WHERE id = 1", "UPDATE things SET n = n + 10 WHERE id > 5",
+               "DROP INDEX things_n_t_idx", "CREATE TABLE v (k int PRIMARY KEY)",
+               "INSERT INTO v VALUES (1)"}},
     {.name = "ddl",
      .setup = {TABLES},
      .statements =
@@ -63,7 +74,7 @@ const struct fault_scenario fault_scenarios[] = {
      .setup = {TABLES},
      .statements =
          {
-             {"INSERT INTO t SELECT i, i % 5, 'loaded ' || i FROM generate_series(100, 160) AS i"},
+             {"INSERT INTO t SELECT i, i % 5, 'loaded ' || i FROM generate_series(100, 125) AS i"},
              {"INSERT INTO t VALUES (200, 1, 'x'), (201, 2, repeat('yz', 2500)), (202, 3, NULL)"},
              {"INSERT INTO t VALUES (300, 1, 'x'), (301, 1, 'y'), (300, 1, 'z')", .state = "23505"},
              {"INSERT INTO t VALUES ($1, $2, $3)", FAULT_EXTENDED, {"400", "4", "*"}},
@@ -75,6 +86,12 @@ const struct fault_scenario fault_scenarios[] = {
               {"502", "5", "three"}},
              {"INSERT INTO u (k) VALUES ($1)", FAULT_PIPELINED, {"11"}},
              {"INSERT INTO t SELECT k + 1000, a, s FROM t WHERE k < 100"},
+             /* One passes to the next segment of the log, one does not fit into any. */
+             {"INSERT INTO t SELECT i, 1, repeat('m', 4000) FROM generate_series(600, 601) AS i"},
+             {"INSERT INTO t SELECT i, 1, repeat('n', 4000) FROM generate_series(610, 611) AS i",
+              FAULT_EXTENDED},
+             {"INSERT INTO t SELECT i, 1, repeat('o', 4000) FROM generate_series(620, 625) AS i"},
+             {"INSERT INTO t SELECT i, 1, repeat('p', 4000) FROM generate_series(630, 631) AS i"},
          }},
     {.name = "change",
      .setup = {TABLES},
@@ -143,6 +160,16 @@ const struct fault_scenario fault_scenarios[] = {
              {"SELECT dbos_snapshot()", .varies = true},
              {"UPDATE t SET a = a + 1"},
              {"SELECT dbos_snapshot()", .varies = true},
+         }},
+    {.name = "stop",
+     .is_stop = true,
+     .setup = {TABLES},
+     .statements =
+         {
+             {"INSERT INTO t VALUES (50, 5, repeat('stop', 1100))"},
+             {"SELECT dbos_snapshot()", .varies = true},
+             {"DELETE FROM u WHERE k = 1"},
+             {"SELECT * FROM t ORDER BY k"},
          }},
     {.name = NULL},
 };

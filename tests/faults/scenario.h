@@ -28,6 +28,7 @@ struct fault_statement {
 struct fault_scenario {
     const char *name;
     bool is_boot;                            /* the start is what fails, not the statements */
+    bool is_stop;                            /* the end of the node is */
     const char *setup[FAULT_STATEMENTS_MAX]; /* what is there before; NULL = end */
     const struct fault_statement statements[FAULT_STATEMENTS_MAX];
 };

@@ -32,8 +32,6 @@ void alloc_fault_arm(int64_t n) {
     atomic_store(&fault.root.fail_countdown, n);
 }
 
-int64_t alloc_fault_takes(void) { return fault.armed - atomic_load(&fault.root.fail_countdown); }
-
 bool alloc_fault_has_fired(void) {
     return fault.armed > 0 && atomic_load(&fault.root.fail_countdown) <= 0;
 }

@@ -14,8 +14,6 @@
 void alloc_fault_begin(void);
 /* The n-th take from now on fails, once; 0 = none does. */
 void alloc_fault_arm(int64_t n);
-/* Takes since it was armed, as long as it has not fired. */
-int64_t alloc_fault_takes(void);
 bool alloc_fault_has_fired(void);
 /* Held by all allocators below the root. */
 uint64_t alloc_fault_held_bytes(void);
