@@ -1,7 +1,7 @@
 /* One thing fails, at every place: the n-th take of memory, the n-th start of a thread, the n-th
  * operation that changes the disk, for each n of each scenario.
  *
- *   faults [--scenario NAME] [--fault alloc|thread|eio|enospc] [--n N] [--jobs N] [--loud]
+ *   faults [--scenario NAME] [--fault alloc|thread|eio|enospc|full] [--n N] [--jobs N] [--loud]
  *
  * Each n is a process of its own, on a copy of the same directory. A failure prints the command
  * that repeats it; the node's own messages are shown with it. */
@@ -216,8 +216,9 @@ static void count_n(const struct fault_run *run, struct counts *counts) {
 }
 
 static void end_work(struct job *job, struct lane *lane, int status, struct counts *counts) {
-    bool has_ended = lane->work == RUN && (job->kind == FAULT_EIO || job->kind == FAULT_ENOSPC) &&
-                     WIFEXITED(status) && WEXITSTATUS(status) == DBOS_EXIT_LOG_FAILED;
+    bool is_disk = job->kind != FAULT_ALLOC && job->kind != FAULT_THREAD;
+    bool has_ended = lane->work == RUN && is_disk && WIFEXITED(status) &&
+                     WEXITSTATUS(status) == DBOS_EXIT_LOG_FAILED;
     lane->child = 0;
     if (has_ended) {
         counts->ended++;
@@ -288,7 +289,8 @@ static bool prepare(struct job *job) {
                                                  .run = job->lanes[i].run};
     }
     lane->task.dir = job->base;
-    bool is_ok = work_alone(job, lane, SET_UP);
+    bool is_empty = job->scenario->setup[0] == NULL; /* not even a node has been there */
+    bool is_ok = is_empty || work_alone(job, lane, SET_UP);
     lane->task.dir = lane->dir;
     copy_dir(job->base, lane->dir);
     is_ok = is_ok && work_alone(job, lane, RUN);
@@ -372,9 +374,10 @@ int main(int argc, char **argv) {
     static struct job job;
     int64_t failures = 0;
     if (!parse(argc, argv, &arguments)) {
-        (void)fprintf(stderr,
-                      "usage: faults [--scenario NAME] [--fault alloc|thread|eio|enospc] [--n N] "
-                      "[--jobs N] [--loud]\n");
+        (void)fprintf(
+            stderr,
+            "usage: faults [--scenario NAME] [--fault alloc|thread|eio|enospc|full] [--n N] "
+            "[--jobs N] [--loud]\n");
         return 2;
     }
     job.arguments = &arguments;

@@ -10,9 +10,16 @@
 #include "tests/support/alloc_fault.h"
 #include "tests/support/thread_fault.h"
 
-enum { TRIES_MAX = 40, FULL_WAIT_US = 100000, LARGE_BYTES = 6000 };
+enum {
+    TRIES_MAX = 40,
+    FULL_WAIT_US = 100000,
+    FULL_US = 150000,
+    NOTICE_US = 300000,
+    LARGE_BYTES = 6000
+};
 
-const char *const fault_kind_names[FAULT_KINDS] = {"nothing", "alloc", "thread", "eio", "enospc"};
+const char *const fault_kind_names[FAULT_KINDS] = {"nothing", "alloc",  "thread",
+                                                   "eio",     "enospc", "full"};
 
 struct world {
     const struct fault_scenario *scenario;
@@ -46,7 +53,9 @@ static void arm(struct world *w, int64_t n) {
         thread_fault_arm(n);
     } else if (w->kind != FAULT_NOTHING && n > 0) {
         w->node.disk.error = w->kind == FAULT_EIO ? DBOS_ERR_IO : DBOS_ERR_DISK_FULL;
-        env_fault_arm(&w->node.disk, ENV_FAULT_FAIL_ONCE, n);
+        w->node.disk.full_us = w->scenario->full_us == 0 ? FULL_US : w->scenario->full_us;
+        env_fault_arm(&w->node.disk, w->kind == FAULT_FULL ? ENV_FAULT_FULL : ENV_FAULT_FAIL_ONCE,
+                      n);
     }
 }
 
@@ -68,9 +77,9 @@ static void disarm(struct world *w) {
 
 /* What the documents say that it ends with. */
 static bool is_documented(const struct world *w, const char *state) {
-    return strcmp(state, w->kind == FAULT_EIO      ? "58030"
-                         : w->kind == FAULT_ENOSPC ? "53100"
-                                                   : "53200") == 0;
+    return strcmp(state, w->kind == FAULT_EIO                               ? "58030"
+                         : w->kind == FAULT_ENOSPC || w->kind == FAULT_FULL ? "53100"
+                                                                            : "53200") == 0;
 }
 
 static void note_refusal(struct world *w, const char *what, const char *state, const char *text) {
@@ -374,8 +383,11 @@ static bool is_all_done(const bool *done, uint32_t from, uint32_t to) {
 static void run_group(struct world *w, uint32_t from, uint32_t to) {
     bool done[FAULT_STATEMENTS_MAX] = {false};
     w->run->submitted = to;
+    if (w->kind == FAULT_FULL && w->scenario->full_us != 0 && has_fired(w)) {
+        (void)usleep(NOTICE_US); /* the node looks five times in a second */
+    }
     for (uint32_t tries = 0; !is_all_done(done, from, to); tries++) {
-        uint32_t tries_max = w->kind == FAULT_ENOSPC ? TRIES_MAX : 2;
+        uint32_t tries_max = w->kind == FAULT_ENOSPC || w->kind == FAULT_FULL ? TRIES_MAX : 2;
         if (tries == tries_max) {
             fail(w, "%s: refused again, and nothing failed", w->scenario->statements[from].sql);
         }

@@ -16,6 +16,7 @@ enum fault_kind {
     FAULT_THREAD, /* a thread can not be started */
     FAULT_EIO,    /* an operation that changes the disk */
     FAULT_ENOSPC, /* the same: there is no room */
+    FAULT_FULL,   /* … and none for any that needs some, for a while */
     FAULT_KINDS,
 };
 extern const char *const fault_kind_names[FAULT_KINDS];

@@ -71,6 +71,7 @@ const struct fault_scenario fault_scenarios[] = {
              {"DROP TABLE t"},
          }},
     {.name = "load",
+     .full_us = 1200000, /* the node looks once in a while, and only reads then */
      .setup = {TABLES},
      .statements =
          {

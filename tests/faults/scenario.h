@@ -29,6 +29,7 @@ struct fault_scenario {
     const char *name;
     bool is_boot;                            /* the start is what fails, not the statements */
     bool is_stop;                            /* the end of the node is */
+    uint32_t full_us;                        /* how long a full disk lasts; 0 = a moment */
     const char *setup[FAULT_STATEMENTS_MAX]; /* what is there before; NULL = end */
     const struct fault_statement statements[FAULT_STATEMENTS_MAX];
 };
