@@ -7,16 +7,32 @@
 
 #include "base/loop_internal.h"
 
+/* Room from the start, so that a few connections are served whatever memory there is; where there
+ * is none for more, those that have room take turns of a short wait. */
+enum { CAPACITY = 32, SHORT_US = 10000 };
+
 struct polled {
     struct pollfd *files;
     struct dbos_loop_op **ops;
     uint32_t capacity;
+    uint32_t skip;           /* operations that had their turn, while there is no room for all */
     uint32_t canceled_count; /* their `done` is due at the next turn */
 };
 
-static enum dbos_err open_poll(struct dbos_loop *loop, struct dbos_errinfo *info) {
-    loop->state = dbos_take_zero(loop->alloc, sizeof(struct polled));
-    return loop->state == NULL ? dbos_fail(info, DBOS_ERR_NOMEM, "out of memory") : DBOS_OK;
+/* False: there is no memory for so many; what was there still is. */
+static bool grow(struct dbos_alloc *alloc, struct polled *polled, uint32_t capacity) {
+    struct pollfd *files = dbos_retake(alloc, polled->files, capacity * sizeof *files);
+    if (files == NULL) {
+        return false;
+    }
+    polled->files = files;
+    struct dbos_loop_op **ops = dbos_retake(alloc, polled->ops, capacity * sizeof(*ops));
+    if (ops == NULL) {
+        return false;
+    }
+    polled->ops = ops;
+    polled->capacity = capacity;
+    return true;
 }
 
 static void close_poll(struct dbos_loop *loop) {
@@ -24,6 +40,18 @@ static void close_poll(struct dbos_loop *loop) {
     dbos_give(loop->alloc, polled->files);
     dbos_give(loop->alloc, polled->ops);
     dbos_give(loop->alloc, polled);
+}
+
+static enum dbos_err open_poll(struct dbos_loop *loop, struct dbos_errinfo *info) {
+    struct polled *polled = dbos_take_zero(loop->alloc, sizeof *polled);
+    loop->state = polled;
+    if (polled != NULL && grow(loop->alloc, polled, CAPACITY)) {
+        return DBOS_OK;
+    }
+    if (polled != NULL) {
+        close_poll(loop);
+    }
+    return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory");
 }
 
 /* What is active is looked at by the next turn. */
@@ -38,25 +66,6 @@ static void start_op(struct dbos_loop *loop, struct dbos_loop_op *op) {
 static void cancel_op(struct dbos_loop *loop, struct dbos_loop_op *op) {
     struct polled *polled = loop->state;
     polled->canceled_count += op->is_canceled;
-}
-
-static enum dbos_err grow(struct dbos_loop *loop, struct polled *polled) {
-    if (loop->active_count <= polled->capacity) {
-        return DBOS_OK;
-    }
-    uint32_t capacity = loop->active_count * 2;
-    struct pollfd *files = dbos_retake(loop->alloc, polled->files, capacity * sizeof *files);
-    if (files == NULL) {
-        return DBOS_ERR_NOMEM;
-    }
-    polled->files = files;
-    struct dbos_loop_op **ops = dbos_retake(loop->alloc, polled->ops, capacity * sizeof(*ops));
-    if (ops == NULL) {
-        return DBOS_ERR_NOMEM;
-    }
-    polled->ops = ops;
-    polled->capacity = capacity;
-    return DBOS_OK;
 }
 
 /* Do it without waiting; -EAGAIN = not yet. */
@@ -80,29 +89,43 @@ static int32_t attempt(struct dbos_loop_op *op) {
     return result < 0 ? -errno : (int32_t)result;
 }
 
-static enum dbos_err turn(struct dbos_loop *loop, uint64_t timeout_us, struct dbos_errinfo *info) {
-    struct polled *polled = loop->state;
-    if (grow(loop, polled) != DBOS_OK) {
-        return dbos_fail(info, DBOS_ERR_IO, "out of memory for poll()");
+/* What is waited for in this turn. */
+static uint32_t choose(struct dbos_loop *loop, struct polled *polled) {
+    uint32_t count = loop->active_count < polled->capacity ? loop->active_count : polled->capacity;
+    struct dbos_loop_op *op = loop->active;
+    polled->skip = count == loop->active_count ? 0 : polled->skip % loop->active_count;
+    for (uint32_t i = 0; i < polled->skip; i++) {
+        op = op->next;
     }
-    uint32_t count = 0;
-    for (struct dbos_loop_op *op = loop->active; op != NULL; op = op->next) {
-        polled->files[count] = (struct pollfd){
+    for (uint32_t i = 0; i < count; i++) {
+        op = op == NULL ? loop->active : op;
+        polled->files[i] = (struct pollfd){
             .fd = op->is_canceled ? -1 : op->file,
             .events = op->kind == DBOS_LOOP_SEND ? POLLOUT : POLLIN,
         };
-        polled->ops[count++] = op;
+        polled->ops[i] = op;
+        op = op->next;
     }
-    DBOS_CHECK(count == loop->active_count);
+    polled->skip += count;
+    return count;
+}
+
+static enum dbos_err turn(struct dbos_loop *loop, uint64_t timeout_us, struct dbos_errinfo *info) {
+    struct polled *polled = loop->state;
+    if (loop->active_count > polled->capacity &&
+        !grow(loop->alloc, polled, loop->active_count * 2)) {
+        timeout_us = timeout_us < SHORT_US ? timeout_us : SHORT_US;
+    }
+    uint32_t count = choose(loop, polled);
     uint64_t timeout_ms = polled->canceled_count != 0 ? 0 : (timeout_us + 999) / 1000;
     int ready = poll(polled->files, count, timeout_ms > 60000 ? 60000 : (int)timeout_ms);
     if (ready < 0 && errno != EINTR) {
         return dbos_fail(info, DBOS_ERR_IO, "poll: %s", strerror(errno));
     }
-    polled->canceled_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct dbos_loop_op *op = polled->ops[i];
         if (op->is_canceled) {
+            polled->canceled_count--;
             (void)dbos_loop_complete(loop, op, -ECANCELED);
             continue;
         }

@@ -193,7 +193,10 @@ static enum dbos_err load_argument(const struct dbos_replayer *replayer, struct 
     }
     out->object = NULL;
     if (id.size_bytes != 0) {
-        out->object = dbos_log_load_object(replayer->options.log, &id);
+        enum dbos_err err = dbos_log_load_object(replayer->options.log, &id, &out->object, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
         if (out->object == NULL) {
             return dbos_fail(info, DBOS_ERR_CORRUPT, "an argument of %u bytes is not in the blobs",
                              id.size_bytes);

@@ -154,7 +154,8 @@ static enum dbos_err copy(struct dbos_snapshots *snapshots, struct dbos_snapshot
         enum dbos_err now = dbos_snapshot_write(snapshot, WAIT_US, err == DBOS_OK ? info : &later);
         err = err == DBOS_OK ? now : err;
     }
-    return err;
+    /* The last slice, too, may have given it up. */
+    return err == DBOS_OK ? dbos_snapshot_write(snapshot, 0, info) : err;
 }
 
 /* A log that waits for room on the disk is not waited for when the node stops. */

@@ -245,10 +245,13 @@ enum dbos_err dbos_procs_load_all(struct dbos_procs *procs, struct dbos_store *s
     for (uint32_t i = 0; i < catalog->procedure_count; i++) {
         struct dbos_procedure_info *procedure = catalog->procedures[i];
         struct dbos_errinfo why = {0};
-        if (dbos_procs_find(procs, procedure->id, procedure->version) == NULL &&
-            load_one(procs, store, catalog, procedure, &why) != DBOS_OK) {
-            return dbos_fail(info, DBOS_ERR_MODULE, "procedure \"%s\" version %u does not load: %s",
-                             procedure->name, procedure->version, why.message);
+        enum dbos_err err = dbos_procs_find(procs, procedure->id, procedure->version) != NULL
+                                ? DBOS_OK
+                                : load_one(procs, store, catalog, procedure, &why);
+        if (err != DBOS_OK) {
+            return dbos_fail(info, err == DBOS_ERR_NOMEM ? err : DBOS_ERR_MODULE,
+                             "procedure \"%s\" version %u does not load: %s", procedure->name,
+                             procedure->version, why.message);
         }
     }
     return dbos_deaths_read(procs, info);

@@ -469,11 +469,15 @@ static enum dbos_err find_objects(const struct dbos_table_def *def,
         if (id.size_bytes == 0) {
             continue;
         }
-        struct dbos_object *object = finder->find(finder->arg, &id);
+        struct dbos_object *object = NULL;
+        enum dbos_err err = finder->find(finder->arg, &id, &object, info);
+        if (err != DBOS_OK) {
+            return err;
+        }
         if (object == NULL) {
-            enum dbos_err err = dbos_fail(info, DBOS_ERR_CORRUPT,
-                                          "large value of column \"%s\" of table \"%s\" is missing",
-                                          def->columns[i].name, def->name);
+            err = dbos_fail(info, DBOS_ERR_CORRUPT,
+                            "large value of column \"%s\" of table \"%s\" is missing",
+                            def->columns[i].name, def->name);
             return fail_column(info, def, i, err);
         }
         DBOS_CHECK(object->id.size_bytes == id.size_bytes);

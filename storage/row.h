@@ -42,10 +42,11 @@ enum dbos_err dbos_row_make(struct dbos_slab *slab, struct dbos_objects *objects
                             const struct dbos_table_def *def, const struct dbos_datum *datums,
                             struct dbos_row **out, struct dbos_errinfo *info) DBOS_MUST_USE;
 /* Row from a logged payload; the payload is checked against the definition (lengths, offsets).
- * Objects are looked up with `find` (each must be found: DBOS_ERR_CORRUPT), which returns a
- * reference that the row takes over. */
+ * Objects are looked up with `find`, which gives a reference that the row takes over, or NULL where
+ * there is none (then DBOS_ERR_CORRUPT: each must be there). Its errors: NOMEM, IO. */
 struct dbos_object_finder {
-    struct dbos_object *(*find)(void *arg, const struct dbos_object_id *id);
+    enum dbos_err (*find)(void *arg, const struct dbos_object_id *id, struct dbos_object **out,
+                          struct dbos_errinfo *info);
     void *arg;
 };
 enum dbos_err dbos_row_decode(struct dbos_slab *slab, const struct dbos_table_def *def,

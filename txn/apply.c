@@ -13,10 +13,11 @@ struct apply {
     struct dbos_object_finder finder;
 };
 
-static struct dbos_object *find_object(void *arg, const struct dbos_object_id *id) {
+static enum dbos_err find_object(void *arg, const struct dbos_object_id *id,
+                                 struct dbos_object **out, struct dbos_errinfo *info) {
     struct apply *apply = arg;
-    return apply->log == NULL ? dbos_object_find(dbos_store_objects(apply->store), id)
-                              : dbos_log_load_object(apply->log, id);
+    *out = apply->log == NULL ? dbos_object_find(dbos_store_objects(apply->store), id) : NULL;
+    return apply->log == NULL ? DBOS_OK : dbos_log_load_object(apply->log, id, out, info);
 }
 
 static enum dbos_err contradiction(const struct apply *apply, const struct dbos_event *event,

@@ -97,9 +97,12 @@ struct dbos_recovery {
 };
 enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recovery,
                                struct dbos_errinfo *info) DBOS_MUST_USE;
-/* Object of the blob segments, loaded into the store: one reference for the caller, NULL when it is
- * not there or damaged. For dbos_row_decode() during recovery. */
-struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id);
+/* Object of the blob segments, loaded into the store: one reference for the caller, NULL (and no
+ * error) when it is not there or damaged. For dbos_row_decode() during recovery. Errors: NOMEM, IO.
+ */
+enum dbos_err dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id,
+                                   struct dbos_object **out,
+                                   struct dbos_errinfo *info) DBOS_MUST_USE;
 
 struct dbos_snapshot_facts {
     uint64_t position; /* of the cut; 0 = there is none */

@@ -431,33 +431,46 @@ enum dbos_err dbos_log_recover(struct dbos_log *log, struct dbos_recovery *recov
     return DBOS_OK;
 }
 
-static struct dbos_object *load_blob(struct dbos_log *log, const struct dbos_object_id *id) {
-    struct dbos_object *object = NULL;
-    if (!dbos_blob_index_has(log->blobs, id)) {
-        return NULL;
+/* What is damaged is not there; what could not be read, or found no memory, may be. */
+static enum dbos_err make_object(struct dbos_log *log, const struct dbos_object_id *id,
+                                 uint8_t *bytes, struct dbos_object **out,
+                                 struct dbos_errinfo *info) {
+    enum dbos_err err = dbos_blob_read(log->blobs, id, bytes, info);
+    if (err != DBOS_OK) {
+        return err == DBOS_ERR_CORRUPT || err == DBOS_ERR_FORMAT_VERSION ? DBOS_OK : err;
     }
-    struct dbos_errinfo info;
-    uint8_t *bytes = dbos_take(log->alloc, id->size_bytes == 0 ? 1 : id->size_bytes);
-    if (bytes == NULL) {
-        return NULL;
+    if (dbos_object_make(log->objects, bytes, id->size_bytes, out) != DBOS_OK) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a large value");
     }
-    if (dbos_blob_read(log->blobs, id, bytes, &info) == DBOS_OK &&
-        dbos_object_make(log->objects, bytes, id->size_bytes, &object) == DBOS_OK &&
-        (object->id.hash.high != id->hash.high || object->id.hash.low != id->hash.low)) {
-        dbos_object_unref(object); /* the bytes are whole, but not those that were named */
-        object = NULL;
+    if ((*out)->id.hash.high != id->hash.high || (*out)->id.hash.low != id->hash.low) {
+        dbos_object_unref(*out); /* the bytes are whole, but not those that were named */
+        *out = NULL;
     }
-    dbos_give(log->alloc, bytes);
-    return object;
+    return DBOS_OK;
 }
 
-struct dbos_object *dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id) {
-    struct dbos_object *object = dbos_object_find(log->objects, id);
-    if (object != NULL) {
-        return object;
+static enum dbos_err load_blob(struct dbos_log *log, const struct dbos_object_id *id,
+                               struct dbos_object **out, struct dbos_errinfo *info) {
+    if (!dbos_blob_index_has(log->blobs, id)) {
+        return DBOS_OK;
+    }
+    uint8_t *bytes = dbos_take(log->alloc, id->size_bytes == 0 ? 1 : id->size_bytes);
+    if (bytes == NULL) {
+        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory for a large value");
+    }
+    enum dbos_err err = make_object(log, id, bytes, out, info);
+    dbos_give(log->alloc, bytes);
+    return err;
+}
+
+enum dbos_err dbos_log_load_object(struct dbos_log *log, const struct dbos_object_id *id,
+                                   struct dbos_object **out, struct dbos_errinfo *info) {
+    *out = dbos_object_find(log->objects, id);
+    if (*out != NULL) {
+        return DBOS_OK;
     }
     (void)pthread_mutex_lock(&log->lock); /* partitions load side by side */
-    object = load_blob(log, id);
+    enum dbos_err err = load_blob(log, id, out, info);
     (void)pthread_mutex_unlock(&log->lock);
-    return object;
+    return err;
 }

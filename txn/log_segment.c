@@ -10,12 +10,14 @@
 
 /* Zeroes reach the disk in pieces of this size, each synced, so that a commit's sync on another
  * file never waits behind a whole segment. */
-enum { ZERO_BYTES = 1048576, ZERO_SYNC_BYTES = 4 * 1048576 };
+enum { ZERO_BYTES = 65536, ZERO_SYNC_BYTES = 4 * 1048576 };
 
 /* --- making a segment ------------------------------------------------------------------------ */
 
-static enum dbos_err fill_with_zeroes(struct dbos_env *env, int file, const uint8_t *zeroes,
-                                      uint64_t size_bytes, struct dbos_errinfo *info) {
+/* Takes no memory: where there is none, the log still has to go on. */
+static enum dbos_err fill_with_zeroes(struct dbos_env *env, int file, uint64_t size_bytes,
+                                      struct dbos_errinfo *info) {
+    static const uint8_t zeroes[ZERO_BYTES] = {0};
     uint64_t offset = 0;
     enum dbos_err err = env->ops->file_size(env, file, &offset, info);
     while (err == DBOS_OK && offset < size_bytes) {
@@ -31,22 +33,17 @@ static enum dbos_err fill_with_zeroes(struct dbos_env *env, int file, const uint
 
 /* A segment file of at least `size_bytes` zeroes, on disk with its name. One that was prepared
  * smaller (all zero too) is made longer. */
-static enum dbos_err make_segment(struct dbos_env *env, struct dbos_alloc *alloc,
-                                  const char *data_dir, uint32_t number, uint64_t size_bytes,
-                                  int *out_file, struct dbos_errinfo *info) {
+static enum dbos_err make_segment(struct dbos_env *env, const char *data_dir, uint32_t number,
+                                  uint64_t size_bytes, int *out_file, struct dbos_errinfo *info) {
     char path[DBOS_PATH_BYTES];
     char dir[DBOS_PATH_BYTES];
     int file = -1;
     *out_file = -1;
-    uint8_t *zeroes = dbos_take_zero(alloc, ZERO_BYTES);
-    if (zeroes == NULL) {
-        return dbos_fail(info, DBOS_ERR_NOMEM, "out of memory to make a log segment");
-    }
     dbos_segment_path(path, data_dir, number);
     dbos_log_path(dir, data_dir, "log");
     enum dbos_err err = env->ops->file_open(env, path, DBOS_OPEN_CREATE, &file, info);
     if (err == DBOS_OK) {
-        err = fill_with_zeroes(env, file, zeroes, size_bytes, info);
+        err = fill_with_zeroes(env, file, size_bytes, info);
         if (err == DBOS_OK) {
             err = env->ops->dir_sync(env, dir, info);
         }
@@ -54,7 +51,6 @@ static enum dbos_err make_segment(struct dbos_env *env, struct dbos_alloc *alloc
             env->ops->file_close(env, file);
         }
     }
-    dbos_give(alloc, zeroes);
     *out_file = err == DBOS_OK ? file : -1;
     return err;
 }
@@ -86,7 +82,7 @@ static void prepare_one(struct dbos_segments *segments, uint32_t number) {
     struct dbos_errinfo info = {0};
     int file = -1;
     (void)pthread_mutex_unlock(&preparer->lock);
-    enum dbos_err err = make_segment(segments->env, segments->alloc, segments->data_dir, number,
+    enum dbos_err err = make_segment(segments->env, segments->data_dir, number,
                                      segments->segment_bytes, &file, &info);
     if (err == DBOS_ERR_DISK_FULL) {
         drop_unfinished(segments, number);
@@ -281,7 +277,7 @@ enum dbos_err dbos_segments_start(struct dbos_segments *segments,
     segments->header.object_seed = identity->object_seed;
     if (segments->header.number == 0) {
         int file = -1;
-        enum dbos_err err = make_segment(segments->env, segments->alloc, segments->data_dir, 1,
+        enum dbos_err err = make_segment(segments->env, segments->data_dir, 1,
                                          segments->segment_bytes, &file, info);
         if (err != DBOS_OK) {
             return err;
@@ -318,8 +314,8 @@ enum dbos_err dbos_segments_sync(struct dbos_segments *segments, struct dbos_err
 static enum dbos_err grow_segment(struct dbos_segments *segments, uint64_t size_bytes,
                                   struct dbos_errinfo *info) {
     int file = -1;
-    enum dbos_err err = make_segment(segments->env, segments->alloc, segments->data_dir,
-                                     segments->header.number, size_bytes, &file, info);
+    enum dbos_err err = make_segment(segments->env, segments->data_dir, segments->header.number,
+                                     size_bytes, &file, info);
     if (err == DBOS_OK) {
         segments->env->ops->file_close(segments->env, segments->file);
         segments->file = file;
@@ -349,8 +345,7 @@ static enum dbos_err next_segment(struct dbos_segments *segments, uint64_t batch
         file = -1;
     }
     if (file < 0) {
-        err = make_segment(segments->env, segments->alloc, segments->data_dir, number, size_bytes,
-                           &file, info);
+        err = make_segment(segments->env, segments->data_dir, number, size_bytes, &file, info);
         if (err == DBOS_ERR_DISK_FULL) {
             drop_unfinished(segments, number);
         }

@@ -376,11 +376,13 @@ struct loader {
     struct dbos_errinfo info;
 };
 
-static struct dbos_object *find_object(void *arg, const struct dbos_object_id *id) {
+static enum dbos_err find_object(void *arg, const struct dbos_object_id *id,
+                                 struct dbos_object **out, struct dbos_errinfo *info) {
     struct loading *loading = ((struct loader *)arg)->loading;
     const struct dbos_snapshot_load *load = loading->load;
-    struct dbos_object *object = dbos_object_find(dbos_store_objects(load->store), id);
-    return object == NULL && load->log != NULL ? dbos_log_load_object(load->log, id) : object;
+    *out = dbos_object_find(dbos_store_objects(load->store), id);
+    return *out == NULL && load->log != NULL ? dbos_log_load_object(load->log, id, out, info)
+                                             : DBOS_OK;
 }
 
 /* The part of the table that the row lives on, if that is this loader's; *out_known: there is such

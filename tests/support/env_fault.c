@@ -44,7 +44,8 @@ void env_fault_cut(struct env_fault *fault) {
 /* Count one operation; true: it must fail. Called with the lock held. */
 static bool count(struct env_fault *fault) {
     fault->operations++;
-    if (fault->action == ENV_FAULT_NONE || --fault->countdown > 0) {
+    if (fault->action == ENV_FAULT_NONE || fault->action == ENV_FAULT_FULL ||
+        --fault->countdown > 0) {
         return false;
     }
     if (fault->action == ENV_FAULT_CUT) {
@@ -63,6 +64,23 @@ static bool count(struct env_fault *fault) {
     return true;
 }
 
+/* What needs room finds none. Called with the lock held. */
+static bool is_full(struct env_fault *fault) {
+    uint64_t now_ns = fault->base->ops->mono_ns(fault->base);
+    if (fault->action != ENV_FAULT_FULL || (fault->full_until_ns == 0 && --fault->countdown > 0)) {
+        return false;
+    }
+    if (fault->full_until_ns == 0) {
+        fault->full_until_ns = now_ns + fault->full_us * 1000;
+        fault->has_failed = true;
+        fault->failed_in = pthread_self();
+    }
+    if (now_ns >= fault->full_until_ns) {
+        fault->action = ENV_FAULT_NONE;
+    }
+    return fault->action == ENV_FAULT_FULL;
+}
+
 bool env_fault_met_here(struct env_fault *fault) {
     (void)pthread_mutex_lock(&fault->lock);
     bool here = fault->has_failed && pthread_equal(fault->failed_in, pthread_self()) != 0;
@@ -74,6 +92,20 @@ static enum dbos_err fails(const struct env_fault *fault, struct dbos_errinfo *i
                            const char *what) {
     enum dbos_err err = fault->error == DBOS_OK ? DBOS_ERR_IO : fault->error;
     return dbos_fail(info, err, "cannot %s: planned fault", what);
+}
+
+static bool is_longer(int file, uint64_t end) {
+    struct stat facts;
+    return fstat(file, &facts) == 0 && end > (uint64_t)facts.st_size;
+}
+
+/* One that makes a file. */
+static bool makes(struct env_fault *fault, const char *path) {
+    struct stat facts;
+    (void)pthread_mutex_lock(&fault->lock);
+    bool fail = count(fault) || (stat(path, &facts) != 0 && is_full(fault));
+    (void)pthread_mutex_unlock(&fault->lock);
+    return fail;
 }
 
 static bool counted(struct env_fault *fault) {
@@ -101,7 +133,7 @@ static enum dbos_err fault_open(struct dbos_env *env, const char *path, enum dbo
                                 int *out, struct dbos_errinfo *info) {
     struct env_fault *fault = fault_of(env);
     bool changes = mode == DBOS_OPEN_CREATE || mode == DBOS_OPEN_CREATE_NEW;
-    if (changes && counted(fault)) {
+    if (changes && makes(fault, path)) {
         *out = -1;
         return fails(fault, info, "open");
     }
@@ -152,7 +184,7 @@ static enum dbos_err fault_write(struct dbos_env *env, int file, uint64_t offset
         size_t half = size_bytes / 2 / SECTOR * SECTOR; /* sectors are whole */
         (void)fault->base->ops->file_write(fault->base, file, offset, data, half, info);
     }
-    if (count(fault)) {
+    if (count(fault) || (is_longer(file, offset + size_bytes) && is_full(fault))) {
         (void)pthread_mutex_unlock(&fault->lock);
         return fails(fault, info, "write");
     }
@@ -251,7 +283,8 @@ static enum dbos_err fault_dir_make(struct dbos_env *env, const char *path,
 static enum dbos_err fault_dir_sync(struct dbos_env *env, const char *path,
                                     struct dbos_errinfo *info) {
     (void)path;
-    return counted(fault_of(env)) ? fails(fault_of(env), info, "sync directory") : DBOS_OK;
+    struct env_fault *fault = fault_of(env);
+    return counted(fault) ? fails(fault, info, "sync directory") : DBOS_OK;
 }
 
 void env_fault_init(struct env_fault *fault, uint64_t seed) {

@@ -22,6 +22,8 @@ enum env_fault_action {
     ENV_FAULT_FAIL_FOREVER, /* the n-th and all later ones fail */
     ENV_FAULT_CUT,          /* power cut instead of the n-th operation */
     ENV_FAULT_KILL,         /* the process ends there, in the midst of a write; the disk goes on */
+    ENV_FAULT_FULL,         /* no room from the n-th operation on that makes a file or makes one
+                               longer (only these count), for full_us */
 };
 
 struct env_fault_sector;
@@ -36,9 +38,11 @@ struct env_fault {
     struct dbos_env_ops ops;
     pthread_mutex_t lock;
     enum env_fault_action action;
-    enum dbos_err error; /* what fails fails with; 0 = IO */
+    enum dbos_err error; /* that a failure ends with; 0 = DBOS_ERR_IO */
     int64_t countdown;   /* operations until it happens */
-    uint64_t operations; /* counted so far */
+    uint64_t full_us;
+    uint64_t full_until_ns; /* 0 = there has been room so far */
+    uint64_t operations;    /* counted so far */
     uint64_t syncs;
     _Atomic uint32_t sync_delay_us;  /* each sync of a file takes so much longer */
     _Atomic uint32_t write_delay_us; /* each write, too */

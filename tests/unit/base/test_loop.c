@@ -276,3 +276,28 @@ Test(base_loop, a_thousand_operations_can_be_started_in_one_turn) {
         free(probes);
     }
 }
+
+/* Goal: the server goes on serving when its memory is used up. Method: more than there is room for
+ * at open, all of them written to, and every take fails. */
+Test(base_loop, without_memory_for_all_at_once_each_has_its_turn) {
+    enum { WATCHED = 100 };
+    struct fixture f;
+    static struct probe probes[WATCHED];
+    int files[WATCHED];
+    open_fixture(&f, DBOS_LOOP_POLL);
+    f.alloc.bytes_max = atomic_load(&f.alloc.bytes);
+    for (int i = 0; i < WATCHED; i++) {
+        init_probe(&probes[i]);
+        probes[i].cancel_in = f.loop;
+        files[i] = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+        cr_assert_geq(files[i], 0);
+        dbos_loop_watch(f.loop, &probes[i].op, files[i]);
+    }
+    turn_times(&f, 20);
+    for (int i = 0; i < WATCHED; i++) {
+        cr_expect_eq(probes[i].calls, 2, "%d: %d", i, probes[i].calls); /* written, and canceled */
+        cr_expect_not(probes[i].op.is_active);
+        (void)close(files[i]);
+    }
+    close_fixture(&f);
+}

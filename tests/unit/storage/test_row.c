@@ -43,8 +43,11 @@ static void tear_down(struct fixture *f) {
     dbos_alloc_fini(&f->alloc);
 }
 
-static struct dbos_object *find_in_store(void *arg, const struct dbos_object_id *id) {
-    return dbos_object_find(arg, id);
+static enum dbos_err find_in_store(void *arg, const struct dbos_object_id *id,
+                                   struct dbos_object **out, struct dbos_errinfo *info) {
+    (void)info;
+    *out = dbos_object_find(arg, id);
+    return DBOS_OK;
 }
 
 static const uint8_t *large_bytes(void) {
@@ -268,10 +271,13 @@ Test(storage_row, no_damaged_payload_is_read_past_its_end) {
     tear_down(&f);
 }
 
-static struct dbos_object *find_nothing(void *arg, const struct dbos_object_id *id) {
+static enum dbos_err find_nothing(void *arg, const struct dbos_object_id *id,
+                                  struct dbos_object **out, struct dbos_errinfo *info) {
     (void)arg;
     (void)id;
-    return NULL;
+    (void)info;
+    *out = NULL;
+    return DBOS_OK;
 }
 
 Test(storage_row, a_missing_large_value_is_corruption_that_names_the_column) {

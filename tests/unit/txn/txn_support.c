@@ -48,10 +48,12 @@ static enum dbos_err sum_deltas(void *arg, const uint8_t *record, size_t size_by
             event.low.size_bytes == sizeof(struct dbos_object_id)) {
             struct dbos_object_id id;
             memcpy(&id, event.low.data, sizeof id);
-            struct dbos_object *object = dbos_log_load_object(t->log, &id);
-            if (object == NULL) {
+            struct dbos_object *object = NULL;
+            err = dbos_log_load_object(t->log, &id, &object, info);
+            if (err != DBOS_OK || object == NULL) {
                 dbos_record_scratch_fini(&scratch);
-                return dbos_fail(info, DBOS_ERR_CORRUPT, "an object is missing");
+                return err != DBOS_OK ? err
+                                      : dbos_fail(info, DBOS_ERR_CORRUPT, "an object is missing");
             }
             dbos_object_unref(object);
         }
