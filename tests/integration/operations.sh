@@ -415,9 +415,12 @@ meet_when_a_procedure_does_not_end() {
     client ask -c "SET statement_timeout = '100ms'" -c "SELECT looping(1)"
     psql -X -q -d dbos -c "SET statement_timeout = 0" -c "SELECT looping(1)" >/dev/null 2>&1 &
     looping=$!
-    sleep 0.5 # nothing says when it has begun
+    # Nothing says when it has begun, but that what is queued behind it waits.
+    for _ in $(seq 100); do
+        timeout 1 psql -X -q -d dbos -c "SELECT n FROM victims WHERE id = 1" >/dev/null 2>&1 || break
+    done
     kill -KILL "$looping" # it goes on without its client
-    ! timeout 1 psql -X -q -d dbos -c "SET statement_timeout = '100ms'" -c "UPDATE victims SET n = 8 WHERE id = 1" >/dev/null 2>&1 ||
+    ! timeout 1 psql -X -q -d dbos -c "SELECT n FROM victims WHERE id = 1" >/dev/null 2>&1 ||
         fail "$chapter: nothing waits behind it"
 }
 leave_when_a_procedure_does_not_end() {
