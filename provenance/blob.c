@@ -374,6 +374,23 @@ static enum dbos_err damaged_blob(const struct dbos_blob_index *index, uint32_t 
                      (unsigned long long)offset);
 }
 
+/* A header lies in one sector, which is written whole, and start-up cuts the file where its values
+ * end: what stands there is nothing, or a header, or was one. */
+static enum dbos_err check_header_at_end(struct dbos_blob_index *index, struct dbos_errinfo *info) {
+    static const struct dbos_stored_blob nothing;
+    struct dbos_stored_blob blob;
+    bool too_new = false;
+    size_t got = 0;
+    enum dbos_err err = index->env->ops->file_read(index->env, index->file, index->end_offset,
+                                                   &blob, sizeof blob, &got, info);
+    bool is_header = err == DBOS_OK && got == sizeof blob;
+    if (is_header && memcmp(&blob, &nothing, sizeof blob) != 0 &&
+        !dbos_blob_check(&blob, &too_new)) {
+        return damaged_blob(index, index->end_file, index->end_offset, info);
+    }
+    return err;
+}
+
 enum dbos_err dbos_blob_index_check_end(struct dbos_blob_index *index, uint64_t position,
                                         uint64_t object_seed, struct dbos_errinfo *info) {
     uint32_t highest = 0;
@@ -383,6 +400,9 @@ enum dbos_err dbos_blob_index_check_end(struct dbos_blob_index *index, uint64_t 
         return err;
     }
     err = enter_file(&walk, index->end_file, info);
+    if (err == DBOS_OK) {
+        err = check_header_at_end(index, info);
+    }
     for (uint64_t at = index->end_offset; err == DBOS_OK && at < walk.file_bytes;
          at += DBOS_SECTOR_BYTES) {
         bool found = false;

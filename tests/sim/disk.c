@@ -372,7 +372,10 @@ void sim_disk_flip(void) {
     }
 }
 
-const char *sim_disk_flipped(void) { return flipped.content == NULL ? NULL : flipped.path; }
+const char *sim_disk_flipped(uint64_t *out_offset) {
+    *out_offset = flipped.offset;
+    return flipped.content == NULL ? NULL : flipped.path;
+}
 
 void sim_disk_flip_back(void) {
     struct content *content = flipped.content;

@@ -48,8 +48,8 @@ void sim_disk_crash(bool lose_unsynced);
  * change it back, unless somebody has written there since. */
 void sim_disk_flip(void);
 void sim_disk_flip_back(void);
-/* The file whose bit it is; NULL: none. */
-const char *sim_disk_flipped(void);
+/* The file whose bit it is, and where; NULL: none. */
+const char *sim_disk_flipped(uint64_t *out_offset);
 uint64_t sim_disk_operations(void);
 uint64_t sim_disk_bytes(void);
 /* Of all names and what is in their files; files that are open. */

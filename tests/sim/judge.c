@@ -414,12 +414,14 @@ void sim_judge_start(void) {
 
 /* A bit of what an orderly stop has left: nothing of it is without a checksum. */
 static void judge_flip(void) {
-    const char *path = sim_disk_flipped();
+    uint64_t offset = 0;
+    const char *path = sim_disk_flipped(&offset);
     if (path == NULL || !world.was_stopped || strstr(path, "lock") != NULL) {
         return;
     }
     if (world.seen_err == DBOS_OK) {
-        sim_wrong("verification does not see a flipped bit of %s", path);
+        sim_wrong("verification does not see a flipped bit of %s, offset %llu", path,
+                  (unsigned long long)offset);
     }
 }
 
