@@ -92,8 +92,12 @@ for offset in 10 70 5000 8300 16800 20000; do
     expect 1 "^CORRUPT: "
 done
 fresh_copy
-head -c 700 /dev/urandom >>"$blobs"
+head -c 700 "$blobs" >"$copy/torn" # a header, and not all of its value
+cat "$copy/torn" >>"$blobs"
 expect 0 "torn end of the large values: 700 bytes"
+fresh_copy
+head -c 700 /dev/urandom >>"$blobs" # no write that was cut short leaves that
+expect 1 "^CORRUPT: .*a large value in .* is damaged"
 fresh_copy
 rm "$copy/identity"
 expect 1 "^CORRUPT: .*no identity"

@@ -174,9 +174,34 @@ static bool is_in(const char *path, const char *directory) {
            strchr(path + length + 1, '/') == NULL;
 }
 
+static struct {
+    struct content *content; /* NULL: none is changed */
+    const char *path;
+    uint64_t offset;
+    uint8_t bit;
+    uint64_t overwritten; /* the write that has put something else there; 0 = none */
+} flipped;
+
+/* Somebody has written there, or cut it off: what stands there now is what they meant. */
+static void overwrite_flip(const struct content *content, uint64_t from, uint64_t to) {
+    if (flipped.content == content && flipped.overwritten == 0 && flipped.offset >= from &&
+        flipped.offset < to) {
+        flipped.overwritten = disk.writes;
+    }
+}
+
+/* … and a crash has lost what they wrote. */
+static void uncover_flip(const struct content *content, const struct old_sector *sector) {
+    if (flipped.content == content && sector->write <= flipped.overwritten &&
+        flipped.offset / SECTOR * SECTOR == sector->offset) {
+        flipped.overwritten = 0;
+    }
+}
+
 /* --- crashes --------------------------------------------------------------------------------- */
 
 static void put_back(struct content *content, const struct old_sector *sector) {
+    uncover_flip(content, sector);
     uint64_t end = sector->offset + SECTOR;
     if (end > content->size) {
         end = content->size;
@@ -328,14 +353,6 @@ void sim_disk_crash(bool lose_unsynced) {
 
 /* --- damage ---------------------------------------------------------------------------------- */
 
-static struct {
-    struct content *content; /* NULL: none is changed */
-    const char *path;
-    uint64_t offset;
-    uint8_t byte; /* as it is now */
-    uint8_t bit;
-} flipped;
-
 /* Nothing stands in a sector of zeroes, nor in the zeroes behind a large value. */
 static bool is_live(const struct name *name, uint64_t offset) {
     const struct content *content = name->now;
@@ -363,9 +380,9 @@ void sim_disk_flip(void) {
             flipped.content = content;
             flipped.path = name->path;
             flipped.offset = offset;
+            flipped.overwritten = 0;
             flipped.bit = (uint8_t)(1U << sim_dice(8));
             content->bytes[offset] ^= flipped.bit;
-            flipped.byte = content->bytes[offset];
             disk.fired[SIM_BIT_FLIP]++;
             return;
         }
@@ -379,8 +396,7 @@ const char *sim_disk_flipped(uint64_t *out_offset) {
 
 void sim_disk_flip_back(void) {
     struct content *content = flipped.content;
-    if (content != NULL && flipped.offset < content->size &&
-        content->bytes[flipped.offset] == flipped.byte) {
+    if (content != NULL && flipped.overwritten == 0 && flipped.offset < content->size) {
         content->bytes[flipped.offset] ^= flipped.bit;
     }
     flipped.content = NULL;
@@ -489,6 +505,7 @@ static enum dbos_err file_write(struct dbos_env *env, int file, uint64_t offset,
     keep_old(content, offset, end);
     content->size = end > size ? end : size;
     memcpy(content->bytes + offset, data, size_bytes);
+    overwrite_flip(content, offset, end);
     return DBOS_OK;
 }
 
@@ -525,6 +542,7 @@ static enum dbos_err file_truncate(struct dbos_env *env, int file, uint64_t size
     }
     if (size_bytes < content->size) {
         keep_old(content, size_bytes, content->size);
+        overwrite_flip(content, size_bytes, content->size);
         disk.bytes -= content->size - size_bytes;
         content->size = size_bytes;
     } else {
