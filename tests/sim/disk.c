@@ -179,6 +179,7 @@ static struct {
     const char *path;
     uint64_t offset;
     uint8_t bit;
+    uint64_t born;        /* the newest write then */
     uint64_t overwritten; /* the write that has put something else there; 0 = none */
 } flipped;
 
@@ -190,10 +191,14 @@ static void overwrite_flip(const struct content *content, uint64_t from, uint64_
     }
 }
 
-/* … and a crash has lost what they wrote. */
+/* … and a crash has lost what they wrote; or what was there before, which had never been synced. */
 static void uncover_flip(const struct content *content, const struct old_sector *sector) {
-    if (flipped.content == content && sector->write <= flipped.overwritten &&
-        flipped.offset / SECTOR * SECTOR == sector->offset) {
+    if (flipped.content != content || flipped.offset / SECTOR * SECTOR != sector->offset) {
+        return;
+    }
+    if (sector->write <= flipped.born) {
+        flipped.content = NULL;
+    } else if (sector->write <= flipped.overwritten) {
         flipped.overwritten = 0;
     }
 }
@@ -380,6 +385,7 @@ void sim_disk_flip(void) {
             flipped.content = content;
             flipped.path = name->path;
             flipped.offset = offset;
+            flipped.born = disk.writes;
             flipped.overwritten = 0;
             flipped.bit = (uint8_t)(1U << sim_dice(8));
             content->bytes[offset] ^= flipped.bit;
