@@ -358,8 +358,21 @@ void sim_disk_crash(bool lose_unsynced) {
 
 /* --- damage ---------------------------------------------------------------------------------- */
 
+/* A part of a snapshot counts with its manifest, which is made last and removed first. */
+static bool has_manifest(const struct name *part) {
+    char path[PATH_BYTES];
+    const char *dash = strrchr(part->path, '-');
+    int length = dash == NULL ? 0 : (int)(dash - part->path);
+    (void)snprintf(path, sizeof path, "%.*s.manifest", length, part->path);
+    const struct name *manifest = find_name(path);
+    return manifest != NULL && manifest->now != NULL;
+}
+
 /* Nothing stands in a sector of zeroes, nor in the zeroes behind a large value. */
 static bool is_live(const struct name *name, uint64_t offset) {
+    if (strstr(name->path, ".part") != NULL && !has_manifest(name)) {
+        return false;
+    }
     const struct content *content = name->now;
     if (strstr(name->path, ".blob") != NULL && content->bytes[offset] == 0) {
         return false;
