@@ -57,7 +57,7 @@ const struct fault_scenario fault_scenarios[] = {
      .statements =
          {
              {.sql = "CREATE TABLE w (k bigint, l int, s text DEFAULT 'none', UNIQUE (s), "
-              "PRIMARY KEY (k, l))"},
+                     "PRIMARY KEY (k, l))"},
              {.sql = "CREATE TABLE p (k int PRIMARY KEY, v varchar(9)) PARTITION BY HASH (k)",
               FAULT_EXTENDED},
              {.sql = "CREATE INDEX t_new ON t (a, k)"},
@@ -75,11 +75,16 @@ const struct fault_scenario fault_scenarios[] = {
      .setup = {TABLES},
      .statements =
          {
-             {.sql = "INSERT INTO t SELECT i, i % 5, 'loaded ' || i FROM generate_series(100, 125) AS i"},
-             {.sql = "INSERT INTO t VALUES (200, 1, 'x'), (201, 2, repeat('yz', 2500)), (202, 3, NULL)"},
-             {.sql = "INSERT INTO t VALUES (300, 1, 'x'), (301, 1, 'y'), (300, 1, 'z')", .state = "23505"},
+             {.sql = "INSERT INTO t SELECT i, i % 5, 'loaded ' || i FROM generate_series(100, 125) "
+                     "AS i"},
+             {.sql = "INSERT INTO t VALUES (200, 1, 'x'), (201, 2, repeat('yz', 2500)), (202, 3, "
+                     "NULL)"},
+             {.sql = "INSERT INTO t VALUES (300, 1, 'x'), (301, 1, 'y'), (300, 1, 'z')",
+              .state = "23505"},
              {.sql = "INSERT INTO t VALUES ($1, $2, $3)", FAULT_EXTENDED, {"400", "4", "*"}},
-             {.sql = "INSERT INTO u VALUES ($1, $2, 7) RETURNING k, b", FAULT_PREPARED, {"10", "*"}},
+             {.sql = "INSERT INTO u VALUES ($1, $2, 7) RETURNING k, b",
+              FAULT_PREPARED,
+              {"10", "*"}},
              {.sql = "INSERT INTO t VALUES ($1, $2, $3)", FAULT_PIPELINED, {"500", "5", "one"}},
              {.sql = "INSERT INTO t VALUES ($1, $2, $3)", FAULT_PIPELINED, {"501", "5", "*"}},
              {.sql = "INSERT INTO t VALUES ($1, $2, $3), ($1::bigint + 10, $2, $3)",
@@ -88,11 +93,15 @@ const struct fault_scenario fault_scenarios[] = {
              {.sql = "INSERT INTO u (k) VALUES ($1)", FAULT_PIPELINED, {"11"}},
              {.sql = "INSERT INTO t SELECT k + 1000, a, s FROM t WHERE k < 100"},
              /* One passes to the next segment of the log, one does not fit into any. */
-             {.sql = "INSERT INTO t SELECT i, 1, repeat('m', 4000) FROM generate_series(600, 601) AS i"},
-             {.sql = "INSERT INTO t SELECT i, 1, repeat('n', 4000) FROM generate_series(610, 611) AS i",
+             {.sql = "INSERT INTO t SELECT i, 1, repeat('m', 4000) FROM generate_series(600, 601) "
+                     "AS i"},
+             {.sql = "INSERT INTO t SELECT i, 1, repeat('n', 4000) FROM generate_series(610, 611) "
+                     "AS i",
               FAULT_EXTENDED},
-             {.sql = "INSERT INTO t SELECT i, 1, repeat('o', 4000) FROM generate_series(620, 625) AS i"},
-             {.sql = "INSERT INTO t SELECT i, 1, repeat('p', 4000) FROM generate_series(630, 631) AS i"},
+             {.sql = "INSERT INTO t SELECT i, 1, repeat('o', 4000) FROM generate_series(620, 625) "
+                     "AS i"},
+             {.sql = "INSERT INTO t SELECT i, 1, repeat('p', 4000) FROM generate_series(630, 631) "
+                     "AS i"},
          }},
     {.name = "change",
      .setup = {TABLES},
@@ -107,7 +116,7 @@ const struct fault_scenario fault_scenarios[] = {
              {.sql = "DELETE FROM t WHERE a > 6 RETURNING *"},
              {.sql = "DELETE FROM u"},
              {.sql = "UPDATE t SET a = -1 WHERE k = 1; UPDATE t SET a = -2 WHERE k = 7; "
-              "DELETE FROM t WHERE k = 10"},
+                     "DELETE FROM t WHERE k = 10"},
          }},
     {.name = "read",
      .setup = {TABLES},

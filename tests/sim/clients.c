@@ -87,13 +87,38 @@ static void fill_parameters(struct step *step) {
     step->statement.parameter_count = count;
 }
 
+/* Of this life, used again as prepared statements are: what has been quick for some time may run in
+ * its client. */
+static struct dbos_plan *plans[SIM_KINDS];
+
+static void forget_plan(enum sim_kind kind) {
+    if (plans[kind] != NULL) {
+        dbos_plan_unref(plans[kind]);
+        plans[kind] = NULL;
+    }
+}
+
+void sim_clients_forget_plans(void) {
+    for (uint32_t i = 0; i < SIM_KINDS; i++) {
+        forget_plan((enum sim_kind)i);
+    }
+}
+
 static enum dbos_err make_plan(struct step *step, struct dbos_errinfo *info) {
-    struct dbos_catalog *catalog = dbos_engine_catalog_ref(world.engine);
-    enum dbos_err err = dbos_plan_make(dbos_engine_session_alloc(world.engine), catalog,
-                                       dbos_engine_procs(world.engine), scripts[step->op->kind], 0,
-                                       NULL, 0, &step->statement.plan, info);
-    dbos_catalog_unref(catalog);
+    enum sim_kind kind = step->op->kind;
+    enum dbos_err err = DBOS_OK;
+    if (plans[kind] == NULL) {
+        struct dbos_plan *plan = NULL;
+        struct dbos_catalog *catalog = dbos_engine_catalog_ref(world.engine);
+        err =
+            dbos_plan_make(dbos_engine_session_alloc(world.engine), catalog,
+                           dbos_engine_procs(world.engine), scripts[kind], 0, NULL, 0, &plan, info);
+        dbos_catalog_unref(catalog);
+        forget_plan(kind); /* another client may have made it meanwhile */
+        plans[kind] = plan;
+    }
     if (err == DBOS_OK) {
+        step->statement.plan = dbos_plan_ref(plans[kind]);
         fill_parameters(step);
     }
     return err;
@@ -325,6 +350,7 @@ static void run_step(struct client *client, struct step *step) {
     while (step->request.outcome == DBOS_ERR_STALE_PLAN) {
         struct sim_op *op = step->op;
         release(step);
+        forget_plan(op->kind);
         step->op = op;
         op->is_done = false;
         if (!prepare(step, client)) {
@@ -418,6 +444,7 @@ void sim_clients_make_tables(void) {
 }
 
 void sim_clients_choose(void) {
+    memset(plans, 0, sizeof plans); /* those of a life that has crashed */
     world.client_count = 1 + (uint32_t)sim_dice(CLIENTS_MAX);
     bool runs_itself = sim_dice(2) == 0;
     for (uint32_t i = 0; i < world.client_count; i++) {

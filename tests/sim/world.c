@@ -126,6 +126,7 @@ static void live(void *arg) {
     while (world.clients_left != 0) {
         sim_wait(&world.clients_left, UINT64_MAX);
     }
+    sim_clients_forget_plans();
     world.rests = true;
     sim_disk_set(&good);
     sim_set(20, 0);

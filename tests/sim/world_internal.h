@@ -90,6 +90,8 @@ void sim_clients_prepare(void);
 void sim_clients_make_tables(void);
 void sim_clients_choose(void);
 void *sim_client_main(void *arg);
+/* Before the engine is closed. */
+void sim_clients_forget_plans(void);
 void sim_clients_on_durable(void *arg);
 
 #endif /* DBOS_TESTS_SIM_WORLD_INTERNAL_H */
