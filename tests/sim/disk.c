@@ -94,6 +94,14 @@ uint32_t sim_disk_open_files(void) {
     return count;
 }
 
+uint32_t sim_disk_count(const char *part) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < disk.name_count; i++) {
+        count += disk.names[i].now != NULL && strstr(disk.names[i].path, part) != NULL;
+    }
+    return count;
+}
+
 void sim_disk_set(const struct sim_disk_mood *mood) {
     disk.mood = *mood;
     disk.crash_at = mood->crash_at == 0 ? 0 : disk.operations + mood->crash_at;

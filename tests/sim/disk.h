@@ -55,6 +55,8 @@ uint64_t sim_disk_bytes(void);
 /* Of all names and what is in their files; files that are open. */
 uint64_t sim_disk_hash(void);
 uint32_t sim_disk_open_files(void);
+/* Files whose path has this in it. */
+uint32_t sim_disk_count(const char *part);
 /* How often each fault has fired. */
 const uint64_t *sim_disk_fired(void);
 void sim_note_fault(enum sim_fault fault);

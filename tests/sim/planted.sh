@@ -28,7 +28,7 @@ bugs=(
     "a barrier runs before all partitions have come|engine/barrier.c|s/if (atomic_fetch_add(&barrier->arrived, 1) + 1 == engine->partition_count) {/if (atomic_fetch_add(\\&barrier->arrived, 1) + 1 >= 1) {/"
     "the name of a new data directory is not synced|txn/log_identity.c|s/err = sync_parent(env, data_dir, info);/err = DBOS_OK;/"
     "the archive may export what is not synced|engine/archive_service.c|s/dbos_log_synced(service->engine->log), service/dbos_log_durable(service->engine->log), service/"
-    "the log is cut off before it is exported|engine/snapshots.c|s/archive.is_known ? archive.exported : 0;/archive.is_known ? archive.taken : 0;/"
+    "the log is cut off before it is exported|engine/snapshots.c|s/archive.is_known ? archive.exported : 0;/archive.is_known ? UINT64_MAX : 0;/"
     "the log is cut off behind the newest snapshot|engine/snapshots.c|s/needed < positions\[KEPT - 1\] ? needed : positions\[KEPT - 1\]/needed < positions[0] ? needed : positions[0]/"
     "the oldest segment goes before the cut reaches its end|txn/log_truncate.c|s/next_begins_at > position/next_begins_at > position + 20/"
     "writers that wait for the archive are never let on|engine/archive_gate.c|s/^    atomic_store(&gate->state, DBOS_GATE_OPEN);/    ;/"

@@ -48,6 +48,10 @@ static void open_engine(void) {
         .segment_bytes = sim_dice(4) == 0 ? 1 + sim_dice(200000) : 65536,
         .snapshot_log_bytes = sim_dice(3) == 0 ? UINT64_MAX : 20000 + sim_dice(100000),
     };
+    uint64_t offset = 0;
+    const char *flipped = sim_disk_flipped(&offset);
+    bool snapshot_is_flipped = flipped != NULL && strstr(flipped, "snapshots/") != NULL;
+    uint32_t snapshots = sim_disk_count(".manifest");
     dbos_alloc_init(&world.alloc, "sim", 0);
     enum dbos_err err = dbos_engine_open(&world.alloc, &options, &world.engine, &info);
     if (err != DBOS_OK && !world.had_fault && !world.is_damaged) {
@@ -55,6 +59,9 @@ static void open_engine(void) {
     }
     if (err != DBOS_OK && !world.had_fault && world.is_verified && world.seen_err == DBOS_OK) {
         sim_wrong("verification found nothing, and it does not start: %s", info.message);
+    }
+    if (err != DBOS_OK && !world.had_fault && snapshot_is_flipped && snapshots >= 2) {
+        sim_wrong("one damaged snapshot of %u keeps it from starting: %s", snapshots, info.message);
     }
     if (err != DBOS_OK) {
         sim_crash(); /* whoever runs the node starts it again */
