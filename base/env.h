@@ -57,7 +57,8 @@ struct dbos_env_ops {
     enum dbos_err (*path_remove)(struct dbos_env *env, const char *path, struct dbos_errinfo *info);
     /* mkdir -p of one level, mode 0700; an existing directory is fine. */
     enum dbos_err (*dir_make)(struct dbos_env *env, const char *path, struct dbos_errinfo *info);
-    /* fsync of the directory, so that creations and renames in it last. */
+    /* fsync of the directory, so that creations and renames in it last. Errors: IO; PRIVILEGE: who
+     * may not read it can not sync it. */
     enum dbos_err (*dir_sync)(struct dbos_env *env, const char *path, struct dbos_errinfo *info);
     /* Calls `each` with every name but . and .., in no order. */
     enum dbos_err (*dir_list)(struct dbos_env *env, const char *path,

@@ -179,11 +179,11 @@ static enum dbos_err posix_dir_sync(struct dbos_env *env, const char *path,
                                     struct dbos_errinfo *info) {
     (void)env;
     int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0 && errno == EACCES) {
-        return DBOS_OK; /* somebody else's, who made what is in it: none that we make is so */
-    }
     if (dir < 0) {
-        return io_error(info, "open directory", path);
+        bool is_closed = errno == EACCES;
+        enum dbos_err err = io_error(info, "open directory", path);
+        return is_closed ? dbos_fail(info, DBOS_ERR_PRIVILEGE, "cannot open directory %s", path)
+                         : err;
     }
     int failed = fsync(dir);
     enum dbos_err result = failed != 0 ? io_error(info, "sync directory", path) : DBOS_OK;

@@ -1,6 +1,7 @@
 /* The data directory: its lock, its identity file, its list of segments. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "txn/log_internal.h"
 
 enum dbos_err dbos_log_lock_dir(struct dbos_env *env, const char *data_dir, bool read_only,
@@ -146,8 +147,17 @@ static enum dbos_err sync_parent(struct dbos_env *env, const char *data_dir,
     while (length > 1 && data_dir[length - 1] == '/') {
         length--;
     }
-    (void)snprintf(parent, sizeof parent, "%.*s", (int)length, data_dir);
-    return env->ops->dir_sync(env, length == 0 ? "." : parent, info);
+    (void)snprintf(parent, sizeof parent, "%.*s", length == 0 ? 1 : (int)length,
+                   length == 0 ? "." : data_dir);
+    enum dbos_err err = env->ops->dir_sync(env, parent, info);
+    if (err != DBOS_ERR_PRIVILEGE) {
+        return err;
+    }
+    /* Whoever made the data directory there, or let us make it, keeps it. */
+    dbos_log(DBOS_LOG_WARN,
+             "cannot read %s, to sync the name of %s in it: if it is new, a power cut may take it",
+             parent, data_dir);
+    return DBOS_OK;
 }
 
 enum dbos_err dbos_log_identity(struct dbos_env *env, const char *data_dir, bool read_only,

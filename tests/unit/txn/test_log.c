@@ -343,6 +343,45 @@ static void make_log(const char *dir, int appends, const struct test_log_options
     test_log_close(&t);
 }
 
+static struct {
+    char path[80]; /* whose sync fails */
+    enum dbos_err err;
+    uint32_t syncs; /* of it */
+} parent;
+
+static enum dbos_err sync_not_parent(struct dbos_env *env, const char *path,
+                                     struct dbos_errinfo *info) {
+    if (strcmp(path, parent.path) != 0) {
+        return dbos_env_posix()->ops->dir_sync(env, path, info);
+    }
+    parent.syncs++;
+    return parent.err == DBOS_OK ? DBOS_OK : dbos_fail(info, parent.err, "planned");
+}
+
+/* A directory that is made has its own name on disk before there is anything in it. */
+Test(txn_log, the_name_of_a_new_directory_is_synced_where_its_parent_can_be_read) {
+    static const enum dbos_err errors[] = {DBOS_OK, DBOS_ERR_PRIVILEGE, DBOS_ERR_IO};
+    struct dbos_env_ops ops = *dbos_env_posix()->ops;
+    struct dbos_env env = {.ops = &ops};
+    struct test_log t;
+    char dir[96];
+    ops.dir_sync = sync_not_parent;
+    for (size_t i = 0; i < 3; i++) {
+        test_dir_make(parent.path, sizeof parent.path);
+        (void)snprintf(dir, sizeof dir, "%s/data//", parent.path);
+        parent.err = errors[i];
+        parent.syncs = 0;
+        struct test_log_options options = {.env = &env};
+        enum dbos_err err = test_log_open(&t, dir, &options);
+        cr_expect_eq(err, errors[i] == DBOS_ERR_IO ? DBOS_ERR_IO : DBOS_OK);
+        cr_expect_geq(parent.syncs, 1);
+        if (err == DBOS_OK) {
+            test_log_close(&t);
+        }
+        test_dir_remove(parent.path);
+    }
+}
+
 static int shell(const char *dir, const char *command) {
     char text[800];
     (void)snprintf(text, sizeof text, "cd '%s' && %s", dir, command);
