@@ -151,3 +151,12 @@ void test_log_walk(struct test_engine *t, test_record_visit *visit, void *arg) {
     dbos_log_reader_close(reader);
     dbos_record_scratch_fini(&scratch);
 }
+
+const char *const test_task_definitions[TEST_TASK_DEFINITIONS] = {
+    "CREATE TABLE results (task bigint PRIMARY KEY, context bytea, error text, bytes bytea, "
+    "pieces bigint, exec_us bigint) PARTITION BY HASH (task)",
+    "CREATE FUNCTION task_submit(int, int, int, int, bytea, bytea) RETURNS bigint LANGUAGE c "
+    "AS 'test/tasks.so', 'task_submit'",
+    "CREATE PROCEDURE task_result(bigint, bytea, text) LANGUAGE c "
+    "AS 'test/tasks.so', 'task_result'",
+};

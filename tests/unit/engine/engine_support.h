@@ -41,6 +41,10 @@ enum dbos_err test_engine_run(struct test_engine *t, const char *sql);
  * a request has ended; the rest is filled in. */
 struct dbos_session *test_session_begin(struct test_engine *t, struct dbos_session_options options);
 
+/* The table and the module of tests of tasks (tests/support/modules/tasks.c). */
+enum { TEST_TASK_DEFINITIONS = 3 };
+extern const char *const test_task_definitions[TEST_TASK_DEFINITIONS];
+
 /* All records of the log up to now, in their order. `visit` reads a record's events to the last. */
 typedef void test_record_visit(void *arg, const struct dbos_record_head *head,
                                struct dbos_record_decoder *decoder, size_t size_bytes);

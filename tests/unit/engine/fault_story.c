@@ -173,23 +173,26 @@ struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number) {
 
 /* --- directories and processes --------------------------------------------------------------- */
 
-void fault_dir_make(char *out, size_t out_bytes) {
-    (void)snprintf(out, out_bytes, "/tmp/dbos-story-XXXXXX");
-    cr_assert_not_null(mkdtemp(out));
+void fault_dirs_make(struct fault_dirs *dirs) {
+    (void)snprintf(dirs->base, sizeof dirs->base, "/tmp/dbos-story-XXXXXX");
+    cr_assert_not_null(mkdtemp(dirs->base));
+    (void)snprintf(dirs->now, sizeof dirs->now, "%s-now", dirs->base);
 }
 
 static void shell(const char *format, const char *a, const char *b) {
     char command[400];
-    (void)snprintf(command, sizeof command, format, a, b, a, b);
+    (void)snprintf(command, sizeof command, format, a, b);
     cr_assert_eq(system(command), 0, "%s", command);
 }
 
-void fault_dir_copy(const char *from, const char *to) {
-    fault_dir_remove(to);
-    shell("cp -r '%s' '%s'", from, to);
+void fault_dirs_again(const struct fault_dirs *dirs) {
+    shell("rm -rf '%s'%s", dirs->now, "");
+    shell("cp -r '%s' '%s'", dirs->base, dirs->now);
 }
 
-void fault_dir_remove(const char *dir) { shell("rm -rf '%s'", dir, ""); }
+void fault_dirs_remove(const struct fault_dirs *dirs) {
+    shell("rm -rf '%s' '%s'", dirs->base, dirs->now);
+}
 
 void fault_arm(struct test_engine *t, const struct fault_point *point) {
     t->fault.error = point->error;

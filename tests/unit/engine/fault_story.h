@@ -34,9 +34,14 @@ uint64_t fault_count(struct test_engine *t, const char *table);
 enum { FAULT_ALLOCATORS = 7 };
 struct dbos_alloc *fault_alloc(struct test_engine *t, uint32_t number);
 
-void fault_dir_make(char *out, size_t out_bytes);
-void fault_dir_copy(const char *from, const char *to);
-void fault_dir_remove(const char *dir);
+/* A directory in which a story begins, and a copy of it in which it is told. */
+struct fault_dirs {
+    char base[64];
+    char now[80];
+};
+void fault_dirs_make(struct fault_dirs *dirs);
+void fault_dirs_again(const struct fault_dirs *dirs); /* a new copy */
+void fault_dirs_remove(const struct fault_dirs *dirs);
 
 /* One place where a story is cut short. */
 struct fault_point {

@@ -293,29 +293,26 @@ static void check_after(const char *dir, const struct witness *witness,
 }
 
 static void try_everywhere(enum env_fault_action action, enum dbos_err error, const char *what) {
-    char base[64];
-    char dir[80];
+    struct fault_dirs dirs;
     struct witness *witness = fault_shared(sizeof *witness);
-    fault_dir_make(base, sizeof base);
-    (void)snprintf(dir, sizeof dir, "%s-now", base);
-    prepare(base);
-    fault_dir_copy(base, dir);
-    tell_undisturbed(dir, witness);
+    fault_dirs_make(&dirs);
+    prepare(dirs.base);
+    fault_dirs_again(&dirs);
+    tell_undisturbed(dirs.now, witness);
     uint64_t met = 0;
     uint64_t n = 1;
     for (; n <= witness->operations || !witness->is_told; n++) {
         witness->is_told = false;
         struct fault_point point = {.action = action, .error = error, .n = (int64_t)n};
-        fault_dir_copy(base, dir);
+        fault_dirs_again(&dirs);
         witness->acknowledged = 0;
-        met += fault_tell(tell, dir, &point, witness);
-        check_after(dir, witness, &point);
+        met += fault_tell(tell, dirs.now, &point, witness);
+        check_after(dirs.now, witness, &point);
     }
     (void)printf("registration, %s: %llu operations, %llu ended the process\n", what,
                  (unsigned long long)n - 2, (unsigned long long)met);
     cr_assert_gt(witness->operations, 30);
-    fault_dir_remove(dir);
-    fault_dir_remove(base);
+    fault_dirs_remove(&dirs);
 }
 
 Test(engine_registration_faults, a_power_cut_at_any_operation_loses_nothing) {
@@ -386,26 +383,26 @@ static bool register_starved(struct test_engine *t, const struct registration *r
     return met;
 }
 
-static void open_before(struct test_engine *t, const char *base, const char *dir,
+static void open_before(struct test_engine *t, const struct fault_dirs *dirs,
                         const struct registration *registration) {
-    fault_dir_copy(base, dir);
-    (void)open_node(t, dir, 2);
+    fault_dirs_again(dirs);
+    (void)open_node(t, dirs->now, 2);
     for (int i = 0; i < 2 && registration->before[i] != NULL; i++) {
         fault_must(t, registration->before[i]);
     }
 }
 
-static int64_t starve(const char *base, const char *dir, const struct registration *registration,
+static int64_t starve(const struct fault_dirs *dirs, const struct registration *registration,
                       uint32_t allocator) {
     struct test_engine t;
     int64_t n = 0;
     bool met = true;
-    open_before(&t, base, dir, registration);
+    open_before(&t, dirs, registration);
     while (met) {
         met = register_starved(&t, registration, fault_alloc(&t, allocator), ++n);
         if (met) { /* cold once more: what was loaded stays loaded */
             fault_engine_close(&t);
-            open_before(&t, base, dir, registration);
+            open_before(&t, dirs, registration);
         }
     }
     fault_engine_close(&t);
@@ -413,22 +410,19 @@ static int64_t starve(const char *base, const char *dir, const struct registrati
 }
 
 Test(engine_registration_faults, without_memory_leaves_nothing_and_succeeds_later) {
-    char base[64];
-    char dir[80];
+    struct fault_dirs dirs;
     int64_t allocations = 0;
-    fault_dir_make(base, sizeof base);
-    (void)snprintf(dir, sizeof dir, "%s-now", base);
-    prepare(base);
+    fault_dirs_make(&dirs);
+    prepare(dirs.base);
     for (int i = 0; i < REGISTRATIONS; i++) {
         int64_t count = 0;
         for (uint32_t allocator = 0; allocator < FAULT_ALLOCATORS; allocator++) {
-            count += starve(base, dir, &registrations[i], allocator);
+            count += starve(&dirs, &registrations[i], allocator);
         }
         (void)printf("registration, allocations of %s: %lld\n", registrations[i].name,
                      (long long)count);
         allocations += count;
     }
     cr_assert_gt(allocations, 100);
-    fault_dir_remove(dir);
-    fault_dir_remove(base);
+    fault_dirs_remove(&dirs);
 }

@@ -72,16 +72,6 @@ static void worker_stop(struct test_worker *w) {
 
 /* --- tasks ----------------------------------------------------------------------------------- */
 
-static const char *const before[] = {
-    "CREATE TABLE results (task bigint PRIMARY KEY, context bytea, error text, bytes bytea, "
-    "pieces bigint, exec_us bigint) PARTITION BY HASH (task)",
-    "CREATE FUNCTION task_submit(int, int, int, int, bytea, bytea) RETURNS bigint LANGUAGE c "
-    "AS 'test/tasks.so', 'task_submit'",
-    "CREATE PROCEDURE task_result(bigint, bytea, text) LANGUAGE c "
-    "AS 'test/tasks.so', 'task_result'",
-    "CREATE PROCEDURE task_add(bigint, int, bytea) LANGUAGE c AS 'test/tasks.so', 'task_add'",
-};
-
 static size_t put_hex(char *out, const void *data, size_t size_bytes) {
     for (size_t i = 0; i < size_bytes; i++) {
         (void)snprintf(out + 2 * i, 3, "%02x", ((const uint8_t *)data)[i]);
@@ -161,9 +151,11 @@ static void prepare(const char *dir) {
     struct test_worker w = {.backend = NULL};
     worker_start(&w);
     open_node(&t, dir, &w);
-    for (size_t i = 0; i < sizeof before / sizeof before[0]; i++) {
-        fault_must(&t, before[i]);
+    for (size_t i = 0; i < TEST_TASK_DEFINITIONS; i++) {
+        fault_must(&t, test_task_definitions[i]);
     }
+    fault_must(&t, "CREATE PROCEDURE task_add(bigint, int, bytea) LANGUAGE c AS "
+                   "'test/tasks.so', 'task_add'");
     fault_must(&t, submission(1));
     cr_assert(await_ends(&t, 1));
     cr_assert_eq(stats_of(&t).done, 1);
@@ -315,19 +307,16 @@ static bool tell(const char *dir, uint32_t allocator, int64_t n) {
 }
 
 static void try_allocations(uint32_t allocator, const char *name) {
-    char base[64];
-    char dir[80];
+    struct fault_dirs dirs;
     int64_t n = 1;
-    fault_dir_make(base, sizeof base);
-    (void)snprintf(dir, sizeof dir, "%s-now", base);
-    prepare(base);
+    fault_dirs_make(&dirs);
+    prepare(dirs.base);
     for (bool met = true; met; n++) {
-        fault_dir_copy(base, dir);
-        met = tell(dir, allocator, n);
+        fault_dirs_again(&dirs);
+        met = tell(dirs.now, allocator, n);
     }
     (void)printf("task, allocations of %s: %lld\n", name, (long long)n - 2);
-    fault_dir_remove(dir);
-    fault_dir_remove(base);
+    fault_dirs_remove(&dirs);
 }
 
 Test(engine_task_faults, is_done_once_without_memory_for_tasks) { try_allocations(0, "engine"); }
@@ -400,24 +389,21 @@ static void leave_open(const char *dir) {
 }
 
 Test(engine_task_faults, a_node_does_not_start_without_its_open_tasks) {
-    char base[64];
-    char dir[80];
+    struct fault_dirs dirs;
     int64_t n = 1;
-    fault_dir_make(base, sizeof base);
-    (void)snprintf(dir, sizeof dir, "%s-now", base);
-    prepare(base);
-    leave_open(base);
+    fault_dirs_make(&dirs);
+    prepare(dirs.base);
+    leave_open(dirs.base);
     for (bool met = true; met; n++) {
         struct test_worker w = {.backend = NULL};
         worker_start(&w);
-        fault_dir_copy(base, dir);
-        met = start_starved(dir, &w, n);
+        fault_dirs_again(&dirs);
+        met = start_starved(dirs.now, &w, n);
         worker_stop(&w);
     }
     (void)printf("task, allocations of a start with open tasks: %lld\n", (long long)n - 2);
     cr_assert_gt(n, 10);
-    fault_dir_remove(dir);
-    fault_dir_remove(base);
+    fault_dirs_remove(&dirs);
 }
 
 /* --- the disk -------------------------------------------------------------------------------- */
@@ -481,31 +467,28 @@ static void check_disk(const char *dir, const struct witness *witness,
 }
 
 static void try_everywhere(enum env_fault_action action, enum dbos_err error, const char *name) {
-    char base[64];
-    char dir[80];
+    struct fault_dirs dirs;
     struct witness *witness = fault_shared(sizeof *witness);
     struct fault_point point = {.action = ENV_FAULT_NONE};
     uint64_t met = 0;
-    fault_dir_make(base, sizeof base);
-    (void)snprintf(dir, sizeof dir, "%s-now", base);
-    prepare(base);
-    fault_dir_copy(base, dir);
-    cr_assert_not(fault_tell(tell_disk, dir, &point, witness));
+    fault_dirs_make(&dirs);
+    prepare(dirs.base);
+    fault_dirs_again(&dirs);
+    cr_assert_not(fault_tell(tell_disk, dirs.now, &point, witness));
     uint64_t operations = witness->operations;
     uint64_t n = 1;
     for (witness->is_told = false; n <= operations || !witness->is_told; n++) {
         witness->is_told = false;
         point = (struct fault_point){.action = action, .error = error, .n = (int64_t)n};
-        fault_dir_copy(base, dir);
+        fault_dirs_again(&dirs);
         witness->acknowledged = 0;
-        met += fault_tell(tell_disk, dir, &point, witness);
-        check_disk(dir, witness, &point);
+        met += fault_tell(tell_disk, dirs.now, &point, witness);
+        check_disk(dirs.now, witness, &point);
     }
     (void)printf("task, %s: %llu operations, %llu ended the process\n", name,
                  (unsigned long long)n - 2, (unsigned long long)met);
     cr_assert(operations >= 8 && met >= operations / 2);
-    fault_dir_remove(dir);
-    fault_dir_remove(base);
+    fault_dirs_remove(&dirs);
 }
 
 Test(engine_task_faults, is_done_once_whatever_the_disk_does) {

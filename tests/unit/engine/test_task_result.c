@@ -12,23 +12,14 @@ TestSuite(engine_task_result, .timeout = 60);
 
 enum { PATIENCE_MS = 20000 };
 
-static const char *const definitions[] = {
-    "CREATE TABLE results (task bigint PRIMARY KEY, context bytea, error text, bytes bytea, "
-    "pieces bigint, exec_us bigint) PARTITION BY HASH (task)",
-    "CREATE FUNCTION task_submit(int, int, int, int, bytea, bytea) RETURNS bigint LANGUAGE c "
-    "AS 'test/tasks.so', 'task_submit'",
-    "CREATE PROCEDURE task_result(bigint, bytea, text) LANGUAGE c "
-    "AS 'test/tasks.so', 'task_result'",
-};
-
 static void run(struct test_engine *t, const char *sql) {
     cr_assert_eq(test_engine_run(t, sql), DBOS_OK, "%.100s", sql);
 }
 
 static void open_tasks(struct test_engine *t) {
     test_engine_open(t, (struct dbos_engine_options){.partitions = 1});
-    for (size_t i = 0; i < sizeof definitions / sizeof definitions[0]; i++) {
-        run(t, definitions[i]);
+    for (size_t i = 0; i < TEST_TASK_DEFINITIONS; i++) {
+        run(t, test_task_definitions[i]);
     }
 }
 
